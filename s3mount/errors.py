@@ -1,0 +1,178 @@
+"""Every error s3mount raises on purpose, and the errno a program sees for it.
+
+::
+
+    FsError                      errno EIO
+    +-- NotFound                 ENOENT        no such object, prefix or entry
+    +-- AlreadyExists            EEXIST
+    +-- NotADirectory            ENOTDIR
+    +-- IsADirectory             EISDIR
+    +-- DirectoryNotEmpty        ENOTEMPTY
+    +-- InvalidArgument          EINVAL
+    +-- IllegalName              EILSEQ        bytes that S3 cannot store as a key
+    +-- NameTooLong              ENAMETOOLONG  name over 255 bytes, key over 1,024
+    +-- AccessDenied             EACCES        the server said 403
+    +-- NotPermitted             EPERM         never possible here (hard links, devices)
+    +-- NotSupported             ENOTSUP
+    +-- ReadOnly                 EROFS
+    +-- NoSpace                  ENOSPC        the spool is full
+    +-- FileTooLarge             EFBIG         over what S3 can store
+    +-- BadDescriptor            EBADF
+    +-- StaleObject              ESTALE        the object changed under an open handle
+    +-- ConditionFailed          ESTALE        a conditional write met another writer's object
+    +-- StoreError               EIO           the store failed; never "not found", never "empty"
+        +-- StoreUnavailable     EIO           cannot reach it, it is overloaded, or it broke off
+        +-- BadAnswer            EIO           it answered something that cannot be true
+        +-- StoreTimeout         ETIMEDOUT     no answer within the deadline
+
+    StartupError                 exit code     a mount that cannot come up, in one line
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+
+class FsError(Exception):
+    """An operation failed; ``errno`` is what the calling program gets."""
+
+    errno: ClassVar[int] = errno.EIO
+
+
+class NotFound(FsError):
+    """There is no such object, prefix or directory entry."""
+
+    errno = errno.ENOENT
+
+
+class AlreadyExists(FsError):
+    """The name is taken."""
+
+    errno = errno.EEXIST
+
+
+class NotADirectory(FsError):
+    """A directory was needed and something else is there."""
+
+    errno = errno.ENOTDIR
+
+
+class IsADirectory(FsError):
+    """A file was needed and a directory is there."""
+
+    errno = errno.EISDIR
+
+
+class DirectoryNotEmpty(FsError):
+    """The directory still has entries."""
+
+    errno = errno.ENOTEMPTY
+
+
+class InvalidArgument(FsError):
+    """The request makes no sense."""
+
+    errno = errno.EINVAL
+
+
+class IllegalName(FsError):
+    """The name's bytes are not UTF-8, and S3 keys must be."""
+
+    errno = errno.EILSEQ
+
+
+class NameTooLong(FsError):
+    """A name over 255 bytes or a key over 1,024 bytes."""
+
+    errno = errno.ENAMETOOLONG
+
+
+class AccessDenied(FsError):
+    """The server refused with 403, or a credential is wrong or expired."""
+
+    errno = errno.EACCES
+
+
+class NotPermitted(FsError):
+    """What S3 can never do: hard links, devices, set-uid bits."""
+
+    errno = errno.EPERM
+
+
+class NotSupported(FsError):
+    """What this file system does not do."""
+
+    errno = errno.ENOTSUP
+
+
+class ReadOnly(FsError):
+    """The mount is read-only."""
+
+    errno = errno.EROFS
+
+
+class NoSpace(FsError):
+    """The spool's disk or its cap is full."""
+
+    errno = errno.ENOSPC
+
+
+class FileTooLarge(FsError):
+    """Larger than the largest object S3 can store."""
+
+    errno = errno.EFBIG
+
+
+class BadDescriptor(FsError):
+    """The handle is not open for this."""
+
+    errno = errno.EBADF
+
+
+class StaleObject(FsError):
+    """The object's ETag changed, or it vanished, while it was open for reading."""
+
+    errno = errno.ESTALE
+
+
+class ConditionFailed(FsError):
+    """A conditional write found another object in its place (412), or lost a race (409)."""
+
+    errno = errno.ESTALE
+
+
+class StoreError(FsError):
+    """The store failed. Says nothing about whether the object exists."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, is overloaded, or broke off."""
+
+
+class BadAnswer(StoreError):
+    """The store answered something that cannot be true, so nothing of it is believed."""
+
+
+class StoreTimeout(StoreError):
+    """No answer within the deadline."""
+
+    errno = errno.ETIMEDOUT
+
+
+class StartupError(Exception):
+    """The mount cannot come up.
+
+    Args:
+        thing: what is wrong, named: ``bucket "photos"``.
+        cause: what was seen: ``does not exist at http://127.0.0.1:9000``.
+        advice: the next step, a sentence.
+        exit_code: one of ``s3mount.cli.exits``.
+    """
+
+    def __init__(self, thing: str, cause: str, advice: str, exit_code: int = 1) -> None:
+        super().__init__(f"{thing}: {cause}; {advice}")
+        self.thing = thing
+        self.cause = cause
+        self.advice = advice
+        self.exit_code = exit_code

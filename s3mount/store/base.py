@@ -1,0 +1,131 @@
+"""The contract of an object store, as the rest of s3mount sees it.
+
+Async, silent about threads and about HTTP libraries. An implementation translates its own errors
+into ``s3mount.errors``; whether an answer can be true is judged above it, by
+:class:`s3mount.store.checked.CheckedStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from s3mount.core.objects import (
+    Body,
+    ByteRange,
+    ListPage,
+    MultipartUpload,
+    ObjectHeaders,
+    ObjectStat,
+    PartTag,
+    RangeAnswer,
+    WriteAnswer,
+)
+
+
+class ObjectStore(Protocol):
+    """One bucket. Keys are whole keys: a mount's prefix is none of the store's business.
+
+    Every method raises AccessDenied, StoreUnavailable, StoreTimeout or BadAnswer beside what it
+    lists. Reads (head, list, get) may be cancelled at any time; writes run to their end once begun.
+    """
+
+    async def head(self, key: str) -> ObjectStat:
+        """Describe *key*, headers included.
+
+        Raises: NotFound.
+        """
+
+    async def list_page(
+        self,
+        prefix: str,
+        *,
+        delimiter: str = "/",
+        token: str | None = None,
+        start_after: str | None = None,
+        max_keys: int = 1000,
+    ) -> ListPage:
+        """Return one page of the keys under *prefix*; an empty *delimiter* lists the whole subtree."""
+
+    async def get_into(
+        self,
+        key: str,
+        span: ByteRange,
+        buffer: memoryview,
+        *,
+        if_match: str | None,
+        background: bool = False,
+    ) -> RangeAnswer:
+        """Fill *buffer* (exactly ``span.size`` bytes, at least 1) with *key* from byte ``span.start``.
+
+        The body is bound to ETag *if_match*, so one read never mixes two versions. *background* marks
+        a hint (read-ahead) that must not delay a waiting reader.
+
+        Cancel: returns at once; the request ends by itself within the read timeout and may still
+        write into *buffer*: never reuse it.
+        Raises: NotFound, StaleObject (412), InvalidArgument (416: beyond the end).
+        """
+
+    async def put(
+        self,
+        key: str,
+        body: Body,
+        headers: ObjectHeaders,
+        *,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> WriteAnswer:
+        """Store *body* as *key* in one request, replacing what is there.
+
+        Raises: ConditionFailed, NotFound (If-Match on an absent key).
+        """
+
+    async def create_multipart(self, key: str, headers: ObjectHeaders) -> MultipartUpload:
+        """Begin an upload in parts."""
+
+    async def upload_part(self, upload: MultipartUpload, number: int, body: Body) -> PartTag:
+        """Send part *number* (from 1).
+
+        Raises: NotFound (the upload is gone).
+        """
+
+    async def copy_part(
+        self, upload: MultipartUpload, number: int, source_key: str, span: ByteRange, *, if_match: str
+    ) -> PartTag:
+        """Make part *number* of *span* of another object, inside the server.
+
+        Raises: NotFound, ConditionFailed (the source is no longer *if_match*).
+        """
+
+    async def complete_multipart(
+        self,
+        upload: MultipartUpload,
+        parts: Sequence[PartTag],
+        *,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> WriteAnswer:
+        """Publish the object.
+
+        Raises: NotFound (the upload is gone), ConditionFailed.
+        """
+
+    async def abort_multipart(self, upload: MultipartUpload) -> None:
+        """Drop the upload and its parts; one that is gone already is fine."""
+
+    async def list_multipart_uploads(self, prefix: str) -> list[MultipartUpload]:
+        """Return the unfinished uploads of keys under *prefix*."""
+
+    async def copy(
+        self, source_key: str, target_key: str, *, if_match: str | None, headers: ObjectHeaders | None
+    ) -> WriteAnswer:
+        """Copy inside the server, up to 5 GiB. *headers* None keeps the source's, else replaces them.
+
+        Raises: NotFound, ConditionFailed (the source is no longer *if_match*).
+        """
+
+    async def delete(self, key: str) -> None:
+        """Delete *key*; one that is absent is fine."""
+
+    async def delete_many(self, keys: Sequence[str]) -> list[str]:
+        """Delete up to 1,000 keys in one request; return those the server did not delete."""
