@@ -1,0 +1,1 @@
+"""Tests. They mirror the modules; what they share is in ``tests.support``."""

@@ -1,0 +1,89 @@
+"""Fixtures for every test: real servers, started when first asked for and once per run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.servers import STARTERS, Server, ServerMissing, StartFailed
+
+_MISSING = pytest.StashKey[dict[str, str]]()
+
+
+class ServerPool:
+    """The servers of this run by name; one that is missing is reported loudly at the end."""
+
+    def __init__(self, stack: ExitStack, missing: dict[str, str]) -> None:
+        self._stack = stack
+        self._missing = missing
+        self._running: dict[str, Server] = {}
+
+    def get(self, name: str) -> Server:
+        """Return the running server *name*, starting it at the first call.
+
+        Where it is missing the test is skipped, but fails where $CI is set: there, nothing may go untested.
+        """
+        if name in self._running:
+            return self._running[name]
+        if name not in self._missing:
+            try:
+                self._running[name] = self._stack.enter_context(STARTERS[name]())
+                return self._running[name]
+            except (ServerMissing, StartFailed) as exc:
+                self._missing[name] = str(exc)
+        message = f"server {name} is missing: {self._missing[name]}"
+        if os.environ.get("CI"):
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the record of servers that could not be started."""
+    config.stash[_MISSING] = {}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say loudly which servers nothing was tested against."""
+    for name, reason in config.stash[_MISSING].items():
+        terminalreporter.section(f"NOT TESTED AGAINST {name.upper()}", sep="!", red=True, bold=True)
+        terminalreporter.line(reason)
+
+
+@pytest.fixture(scope="session")
+def server_pool(pytestconfig: pytest.Config) -> Iterator[ServerPool]:
+    """All servers, by name."""
+    with ExitStack() as stack:
+        yield ServerPool(stack, pytestconfig.stash[_MISSING])
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(server_pool: ServerPool) -> Server:
+    """A running SeaweedFS."""
+    return server_pool.get("seaweedfs")
+
+
+@pytest.fixture(scope="session")
+def minio(server_pool: ServerPool) -> Server:
+    """A running MinIO."""
+    return server_pool.get("minio")
+
+
+@pytest.fixture(scope="session")
+def moto(server_pool: ServerPool) -> Server:
+    """A running moto server, for AWS behaviour that the others lack."""
+    return server_pool.get("moto")
+
+
+@pytest.fixture(scope="session", params=list(STARTERS))
+def server(request: pytest.FixtureRequest, server_pool: ServerPool) -> Server:
+    """Each server in turn."""
+    return server_pool.get(request.param)
+
+
+@pytest.fixture
+def bucket(server: Server) -> str:
+    """A fresh bucket on ``server``."""
+    return server.fresh_bucket()

@@ -1,0 +1,1 @@
+"""Tests of the store: one contract on every server, and each module on its own."""
