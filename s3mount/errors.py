@@ -30,7 +30,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -176,3 +178,20 @@ class StartupError(Exception):
         self.cause = cause
         self.advice = advice
         self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def collapsed() -> Iterator[None]:
+    """Raise the first leaf of an ExceptionGroup that leaves the block: a nursery is nobody's business."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = _first_of(leaf)
+        raise leaf from leaf.__cause__
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first failure; a cancellation only where there is nothing else."""
+    return next((exc for exc in group.exceptions if isinstance(exc, Exception)), group.exceptions[0])

@@ -1,0 +1,136 @@
+"""One pass over a directory, page by page, so that a million entries need not fit anywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from s3mount.core.listing import DirEntry, ListingReader
+from s3mount.meta.attribute_filler import AttributeFiller
+from s3mount.meta.inodes import DirectoryNode, InodeTable, Node
+from s3mount.meta.observations import (
+    has_local_files,
+    observe_directory,
+    observe_file,
+    observe_marker,
+)
+from s3mount.meta.policy import NamePolicy
+from s3mount.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+Page = list[tuple[bytes, Node]]
+
+
+class DirectoryStream:
+    """Lists *directory* from its beginning and lays what it sees over what is known.
+
+    Names that this host changes after *as_of* (a number of the namespace's change counter) are left
+    alone: the listing's news of them may be older. ``close`` must be called.
+    """
+
+    _last_id = 0
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        table: InodeTable,
+        filler: AttributeFiller,
+        policy: NamePolicy,
+        clock: Callable[[], float],
+        directory: DirectoryNode,
+        as_of: int,
+    ) -> None:
+        self._store = store
+        self._table = table
+        self._filler = filler
+        self._policy = policy
+        self._clock = clock
+        self._directory = directory
+        self._as_of = as_of
+        self._reader = ListingReader(directory.location)
+        self._token: str | None = None
+        self._started = clock()
+        DirectoryStream._last_id += 1
+        self._id = DirectoryStream._last_id
+        self.is_done = False
+        self._is_open = True
+        directory.listings += 1
+
+    def close(self) -> None:
+        """Stop holding back this host's changes for the sake of this listing."""
+        if self._is_open:
+            self._is_open = False
+            self._directory.listings -= 1
+            if not self._directory.listings:
+                self._directory.changes.clear()
+
+    async def next_page(self, *, with_attributes: bool = True) -> Page | None:
+        """Return the next entries with their nodes (perhaps none yet), None after the last.
+
+        Raises: what the store raises; the stream may be asked again then.
+        """
+        if self.is_done:
+            return None
+        asked_at = self._clock()
+        answer = await self._store.list_page(self._directory.location.prefix, token=self._token)
+        entries = self._reader.feed(answer)
+        self._token = answer.next_token
+        if not answer.truncated:
+            entries += self._reader.finish()
+        page = self._take(entries, asked_at + self._policy.ttl_s)
+        if not answer.truncated:
+            page += self._finish()
+        if with_attributes:
+            await self._filler.fill(self._directory, [node for _, node in page])
+        return page
+
+    def _take(self, entries: list[DirEntry], fresh_until: float) -> Page:
+        directory, page = self._directory, []
+        for entry in entries:
+            name = entry.name
+            if directory.changes.get(name, 0) > self._as_of:
+                known = directory.children.get(name)
+                if known is None or known.seen_in == self._id:
+                    continue
+                node = known
+            elif entry.stat is not None:
+                beside = name.endswith(b"%s3=file")
+                node = observe_file(self._table, directory, name, entry.stat, beside_prefix=beside)
+                node.fresh_until = fresh_until
+            else:
+                assert entry.location is not None
+                node = observe_directory(self._table, directory, name, entry.location)
+                node.fresh_until = fresh_until
+            node.seen_in = self._id
+            page.append((name, node))
+        return page
+
+    def _finish(self) -> Page:
+        """Conclude from the whole listing what is not there; return what only this host has."""
+        directory = self._directory
+        self.is_done = True
+        rest: Page = []
+        for name, node in list(directory.children.items()):
+            if node.seen_in == self._id:
+                continue
+            if directory.changes.get(name, 0) > self._as_of or has_local_files(node):
+                node.seen_in = self._id
+                rest.append((name, node))
+            else:
+                self._table.unlink(node)
+        if directory.changes.get(b"", 0) <= self._as_of:
+            observe_marker(directory, self._reader.marker)
+        directory.listed_until = self._started + self._policy.ttl_s
+        directory.absent_until = self._started + self._policy.negative_ttl_s
+        directory.fresh_until = max(directory.fresh_until, directory.listed_until)
+        directory.absent.clear()
+        if self._reader.hidden_count != directory.hidden_names:
+            directory.hidden_names = self._reader.hidden_count
+            log.warning(
+                "%d key(s) under %r have names that are not UTF-8 and are not shown, for example %r",
+                self._reader.hidden_count,
+                directory.location.prefix,
+                self._reader.hidden[:1],
+            )
+        return rest

@@ -1,0 +1,281 @@
+"""The tree of names: what is known answers, what is not known is asked with as few requests as it takes.
+
+The kernel sends the lookups of one directory one after the other, so a lookup that goes to the store
+holds up every other name there. The first one in a cold directory therefore brings its whole first page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import trio
+
+from s3mount.core.keys import Location, Target, resolve
+from s3mount.core.listing import ListingReader
+from s3mount.core.objects import ListPage, ObjectStat
+from s3mount.errors import NotFound, StaleObject, collapsed
+from s3mount.meta.attribute_filler import AttributeFiller
+from s3mount.meta.directory_stream import DirectoryStream, Page
+from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
+from s3mount.meta.observations import (
+    observe_absence,
+    observe_directory,
+    observe_file,
+    observe_marker,
+)
+from s3mount.meta.policy import NamePolicy
+from s3mount.store.base import ObjectStore
+
+#: A directory whose first page was not its last is asked for single names for this long, in seconds.
+BIG_DIRECTORY_S = 60.0
+#: More remembered absences than this in one directory and the old ones are swept out.
+MAX_ABSENT = 4096
+
+
+class Namespace:
+    """Names through nodes, listings and the store.
+
+    Args:
+        clock: monotonic seconds; ``trio.current_time`` unless a test says otherwise.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        table: InodeTable,
+        policy: NamePolicy,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.table = table
+        self.policy = policy
+        self.filler = AttributeFiller(store, policy)
+        self._store = store
+        self._clock = clock
+        self._changes = 0
+        self._listed: OrderedDict[DirectoryNode, None] = OrderedDict()
+
+    async def lookup(self, parent: DirectoryNode, name: bytes, *, force: bool = False) -> Node:
+        """Return the node under *name*, its attributes known as far as the policy goes.
+
+        *force*: ask the store whatever is known.
+        Raises: NotFound, NameTooLong, IllegalName, what the store raises.
+        """
+        child = self._known(parent, name, force)
+        if child is None:
+            target = resolve(parent.location, name)
+            if force or parent.big_until > self._clock():
+                await self._ask_one(parent, target)
+            else:
+                await self._ask_directory(parent, target)
+            child = parent.children.get(name)
+            if child is None:
+                self._remember_absence(parent, name)
+                raise NotFound(f"{parent.path()}: no entry {name!r}")
+        await self.filler.fill_one(child)
+        return child
+
+    async def refresh(self, node: Node) -> None:
+        """Make sure that what is known of *node* is not older than the TTL.
+
+        Raises: NotFound (gone), StaleObject (its name leads elsewhere now), what the store raises.
+        """
+        if node.parent is None or self.is_fresh(node):
+            return
+        if await self.lookup(node.parent, node.name) is not node:
+            raise StaleObject(f"{node.path()} has been replaced")
+
+    def is_fresh(self, node: Node) -> bool:
+        """Whether *node* can be believed without asking."""
+        if isinstance(node, FileNode) and node.is_local:
+            return True
+        return node.parent is None or node.fresh_until > self._clock()
+
+    def time_left_s(self, node: Node) -> float:
+        """Return how long the kernel may believe what it is told of *node*, in seconds."""
+        if node.is_root or (isinstance(node, FileNode) and node.is_local):
+            return self.policy.ttl_s
+        return min(self.policy.ttl_s, max(0.0, node.fresh_until - self._clock()))
+
+    def cached_listing(self, directory: DirectoryNode) -> Page | None:
+        """Return all entries of *directory* if they are known, else None."""
+        if directory.listed_until <= self._clock():
+            return None
+        self._touch(directory)
+        return [(name, node) for name, node in directory.children.items()]
+
+    def stream(self, directory: DirectoryNode) -> DirectoryStream:
+        """Begin a listing; close it afterwards."""
+        self._touch(directory)
+        self._prune()
+        return DirectoryStream(
+            self._store, self.table, self.filler, self.policy, self._clock, directory, self._changes
+        )
+
+    async def holds_keys(self, location: Location, *, beside_marker: bool = False) -> bool:
+        """Ask whether the store has any key under *location* (*beside_marker*: but for its marker)."""
+        answer = await self._store.list_page(location.prefix, delimiter="", max_keys=2)
+        keys = [stat.key for stat in answer.objects]
+        if beside_marker:
+            keys = [key for key in keys if key != location.marker_key]
+        return bool(keys)
+
+    def note_change(self, parent: DirectoryNode, name: bytes) -> None:
+        """Say that this host is changing, or has changed, *name*: call it before and after.
+
+        A listing that began earlier may not undo it.
+        """
+        self._changes += 1
+        if parent.listings:
+            parent.changes[name] = self._changes
+        parent.absent.pop(name, None)
+        parent.mtime_ns = parent.ctime_ns = time.time_ns()
+
+    def note_fresh(self, node: Node) -> None:
+        """Say that *node* is as the store has it, as of now."""
+        node.fresh_until = self._clock() + self.policy.ttl_s
+
+    def expire(self, node: Node) -> None:
+        """Say that what is known of *node* is not to be believed any longer."""
+        node.fresh_until = 0.0
+        if node.parent is not None:
+            node.parent.listed_until = 0.0
+
+    def move(self, node: Node, parent: DirectoryNode, name: bytes) -> None:
+        """Give *node* another name; the keys of files below a directory follow."""
+        target = resolve(parent.location, name)
+        self.table.move(node, parent, name)
+        if isinstance(node, FileNode):
+            assert target.file_key is not None
+            node.key = target.file_key
+            node.beside_prefix = target.beside_prefix
+        elif isinstance(node, DirectoryNode):
+            assert target.directory is not None
+            node.location = target.directory
+            for below in node.descendants():
+                assert below.parent is not None
+                place = resolve(below.parent.location, below.name)
+                if isinstance(below, FileNode):
+                    below.key = place.file_key or below.key
+                elif isinstance(below, DirectoryNode) and place.directory is not None:
+                    below.location = place.directory
+
+    def _known(self, parent: DirectoryNode, name: bytes, force: bool) -> Node | None:
+        """Return what is known under *name*, None if it must be asked. Raises: NotFound."""
+        now = self._clock()
+        child = parent.children.get(name)
+        if child is not None:
+            is_local = isinstance(child, FileNode) and child.is_local
+            return child if is_local or (child.fresh_until > now and not force) else None
+        if not force and (parent.absent_until > now or parent.absent.get(name, 0.0) > now):
+            raise NotFound(f"{parent.path()}: no entry {name!r}")
+        return None
+
+    async def _ask_directory(self, parent: DirectoryNode, target: Target) -> None:
+        """Ask for the first page of *parent*, and beside it for the one object if a page shows less."""
+        stream = self.stream(parent)
+        found: list[ObjectStat] = []
+        wants_head = self.policy.attributes != "list" and not self.policy.list_shows_attributes
+        wants_head = wants_head and parent.ask_files is not False and target.file_key is not None
+        try:
+            with collapsed():
+                async with trio.open_nursery() as nursery:
+                    if wants_head:
+                        nursery.start_soon(self._head, target.file_key, found)
+                    await stream.next_page(with_attributes=False)
+        finally:
+            stream.close()
+        child = parent.children.get(target.name)
+        if found and isinstance(child, FileNode) and child.stat and child.stat.etag == found[0].etag:
+            until = child.fresh_until
+            child = observe_file(
+                self.table, parent, target.name, found[0], beside_prefix=target.beside_prefix
+            )
+            child.fresh_until = until
+            self.filler.judge(parent, child)
+        if not stream.is_done:
+            parent.big_until = self._clock() + BIG_DIRECTORY_S
+            if child is None or child.fresh_until <= self._clock():
+                await self._ask_one(parent, target)
+
+    async def _ask_one(self, parent: DirectoryNode, target: Target) -> None:
+        """Ask for one name: the object, and whether anything lies under it, both at once."""
+        as_of = self._changes
+        asked_at = self._clock()
+        parent.listings += 1
+        found: list[ObjectStat] = []
+        pages: list[ListPage] = []
+        below = target.directory or (
+            Location(f"{target.file_key}/") if target.file_key and target.beside_prefix else None
+        )
+        try:
+            with collapsed():
+                async with trio.open_nursery() as nursery:
+                    if target.file_key:
+                        nursery.start_soon(self._head, target.file_key, found)
+                    if below is not None:
+                        nursery.start_soon(self._first_key, below, pages)
+            if parent.changes.get(target.name, 0) > as_of:
+                return
+            self._observe_one(parent, target, found, pages, asked_at + self.policy.ttl_s)
+        finally:
+            parent.listings -= 1
+            if not parent.listings:
+                parent.changes.clear()
+
+    def _observe_one(
+        self,
+        parent: DirectoryNode,
+        target: Target,
+        found: list[ObjectStat],
+        pages: list[ListPage],
+        fresh_until: float,
+    ) -> None:
+        has_keys = bool(pages and (pages[0].objects or pages[0].prefixes))
+        first = pages[0].objects[0] if pages and pages[0].objects else None
+        node: Node
+        if target.directory is not None and has_keys:
+            node = observe_directory(self.table, parent, target.name, target.directory)
+            if isinstance(node, DirectoryNode) and first and first.key == target.directory.marker_key:
+                observe_marker(node, first)
+        elif found and (has_keys or not target.beside_prefix):
+            node = observe_file(self.table, parent, target.name, found[0], beside_prefix=target.beside_prefix)
+        else:
+            observe_absence(self.table, parent, target.name)
+            return
+        node.fresh_until = fresh_until
+
+    async def _head(self, key: str, found: list[ObjectStat]) -> None:
+        try:
+            found.append(await self._store.head(key))
+        except NotFound:
+            return
+
+    async def _first_key(self, location: Location, pages: list[ListPage]) -> None:
+        if not location.partial:
+            pages.append(await self._store.list_page(location.prefix, delimiter="", max_keys=1))
+            return
+        # Under the prefix of a pseudo-directory lie short names too, which it does not show.
+        page = await self._store.list_page(location.prefix)
+        reader = ListingReader(location)
+        if reader.feed(page) or reader.finish():
+            pages.append(page)
+
+    def _remember_absence(self, parent: DirectoryNode, name: bytes) -> None:
+        now = self._clock()
+        if len(parent.absent) >= MAX_ABSENT:
+            parent.absent = {known: until for known, until in parent.absent.items() if until > now}
+        if len(parent.absent) < MAX_ABSENT:
+            parent.absent[name] = now + self.policy.negative_ttl_s
+
+    def _touch(self, directory: DirectoryNode) -> None:
+        self._listed[directory] = None
+        self._listed.move_to_end(directory)
+
+    def _prune(self) -> None:
+        """Drop cached entries of the directories that were listed longest ago, over the cap."""
+        while len(self.table) > self.policy.max_cached_names and self._listed:
+            directory, _ = self._listed.popitem(last=False)
+            if not directory.listings:
+                self.table.drop_cached(directory)
