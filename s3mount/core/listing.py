@@ -79,7 +79,7 @@ class ListingReader:
     def finish(self) -> list[DirEntry]:
         """Return the entries that were held back: the listing is complete."""
         held, self._held = self._held, []
-        return self._files(held, {self._last_prefix})
+        return self._files(held, set())
 
     def _certain(self, objects: Iterable[ObjectStat], page: ListPage, prefixes: set[str]) -> list[ObjectStat]:
         """Return those of *objects* whose prefix has come or can no longer come; hold the others."""
