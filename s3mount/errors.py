@@ -169,7 +169,7 @@ class StartupError(Exception):
         thing: what is wrong, named: ``bucket "photos"``.
         cause: what was seen: ``does not exist at http://127.0.0.1:9000``.
         advice: the next step, a sentence.
-        exit_code: one of ``s3mount.cli.exits``.
+        exit_code: one of ``s3mount.core.exits``.
     """
 
     def __init__(self, thing: str, cause: str, advice: str, exit_code: int = 1) -> None:

@@ -117,9 +117,18 @@ class ObjectStore(Protocol):
         """Return the unfinished uploads of keys under *prefix*."""
 
     async def copy(
-        self, source_key: str, target_key: str, *, if_match: str | None, headers: ObjectHeaders | None
+        self,
+        source_key: str,
+        target_key: str,
+        *,
+        if_match: str | None,
+        headers: ObjectHeaders | None,
+        storage_class: str | None = None,
     ) -> WriteAnswer:
         """Copy inside the server, up to 5 GiB. *headers* None keeps the source's, else replaces them.
+
+        S3 never keeps the storage class of itself: without *storage_class* (or one in *headers*) the
+        copy is STANDARD.
 
         Raises: NotFound, ConditionFailed (the source is no longer *if_match*).
         """

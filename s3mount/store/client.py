@@ -1,0 +1,171 @@
+"""Build the botocore client: credentials, endpoint, addressing, timeouts, the only retry policy."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from s3mount.core.exits import Exit
+from s3mount.errors import StartupError
+from s3mount.store.hooks import install_hooks
+
+AddressingStyle = Literal["auto", "path", "virtual"]
+Checksums = Literal["auto", "crc32", "when-required"]
+
+DEFAULT_REGION = "us-east-1"
+AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.aws")
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How many requests of each kind may run at once; together they are the size of the pool.
+
+    Reads that someone waits for have connections of their own, so that neither read-ahead nor uploads
+    can delay them.
+    """
+
+    get: int = 16
+    background_get: int = 16
+    upload: int = 8
+    meta: int = 16
+
+    @property
+    def total(self) -> int:
+        """Size of the connection pool."""
+        return self.get + self.background_get + self.upload + self.meta
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Where the bucket is and how to talk to it.
+
+    Args:
+        endpoint_url: None for AWS, or for what botocore finds in AWS_ENDPOINT_URL and the profile.
+        region: None for what botocore finds, else us-east-1.
+        credentials_file: used instead of every other source of credentials.
+        addressing_style: auto is path style for every endpoint that is not AWS.
+        checksums: auto sends CRC32 and stops when the server refuses it.
+        read_timeout_s: longest silence within an answer.
+        deadline_s: longest time for a whole HEAD, LIST or GET, retries included; the one guard against
+            a server that sends a byte now and then.
+        attempts: tries of one request, the first included.
+    """
+
+    bucket: str
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    sign_requests: bool = True
+    verify_tls: bool = True
+    ca_bundle: str | None = None
+    addressing_style: AddressingStyle = "auto"
+    credentials_file: str | None = None
+    checksums: Checksums = "auto"
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 30.0
+    deadline_s: float = 120.0
+    attempts: int = 4
+    connections: Connections = field(default_factory=Connections)
+
+
+def build_client(options: ClientOptions) -> Any:
+    """Return a botocore S3 client; no request is sent, but credentials may be looked for.
+
+    Raises: StartupError (a profile, file or URL that cannot be used).
+    """
+    try:
+        session = _session(options)
+        client = _create(session, options, path_style=options.addressing_style == "path")
+        if options.addressing_style == "auto" and not is_aws(client.meta.endpoint_url):
+            client.close()
+            client = _create(session, options, path_style=True)
+    except (BotoCoreError, ValueError) as exc:
+        advice = "correct the option, the environment variable or ~/.aws/config"
+        raise StartupError("S3 configuration", _one_line(exc), advice, Exit.CONFIG) from exc
+    install_hooks(client)
+    return client
+
+
+def is_aws(endpoint_url: str) -> bool:
+    """Return whether the URL is one of Amazon's own."""
+    host = (urlsplit(endpoint_url).hostname or "").rstrip(".")
+    return any(host == domain or host.endswith("." + domain) for domain in AWS_DOMAINS)
+
+
+def sends_checksums(client: Any) -> bool:
+    """Return whether uploads carry a CRC32 that the protocol does not demand."""
+    return bool(client.meta.config.request_checksum_calculation == "when_supported")
+
+
+def set_checksums(client: Any, wanted: bool) -> None:
+    """Switch the checksums of later requests on or off, for the whole client.
+
+    botocore reads this setting anew for every request; tests/store/test_client.py holds it to that.
+    """
+    client.meta.config.request_checksum_calculation = "when_supported" if wanted else "when_required"
+
+
+def _session(options: ClientOptions) -> Any:
+    profile = options.profile
+    if options.credentials_file is not None:
+        _refuse_open_credentials(options.credentials_file)
+        # With a profile named, botocore leaves the environment's keys out: the file was asked for.
+        profile = profile or "default"
+    session = botocore.session.Session(profile=profile)
+    if options.credentials_file is not None:
+        session.set_config_variable("credentials_file", options.credentials_file)
+    return session
+
+
+def _create(session: Any, options: ClientOptions, *, path_style: bool) -> Any:
+    verify: bool | str | None = None if options.verify_tls else False
+    if options.verify_tls and options.ca_bundle is not None:
+        verify = options.ca_bundle
+    config = Config(
+        signature_version=None if options.sign_requests else UNSIGNED,
+        connect_timeout=options.connect_timeout_s,
+        read_timeout=options.read_timeout_s,
+        max_pool_connections=options.connections.total,
+        retries={"mode": "standard", "total_max_attempts": options.attempts},
+        tcp_keepalive=True,
+        s3={"addressing_style": "path" if path_style else options.addressing_style},
+        request_checksum_calculation="when_required"
+        if options.checksums == "when-required"
+        else "when_supported",
+        # A range carries no checksum to check; asking for one would only cost a pass over the bytes.
+        response_checksum_validation="when_required",
+    )
+    return session.create_client(
+        "s3",
+        region_name=options.region or session.get_config_variable("region") or DEFAULT_REGION,
+        endpoint_url=options.endpoint_url,
+        verify=verify,
+        config=config,
+    )
+
+
+def _refuse_open_credentials(path: str) -> None:
+    """Refuse a credentials file that others may read or that another user could have planted."""
+    thing = f"credentials file {path}"
+    try:
+        found = os.lstat(path)
+    except OSError as exc:
+        raise StartupError(thing, exc.strerror or str(exc), "give a file that exists", Exit.CONFIG) from exc
+    if not stat.S_ISREG(found.st_mode):
+        raise StartupError(thing, "is not a regular file", "give the file itself, not a link", Exit.CONFIG)
+    if found.st_uid not in (0, os.geteuid()):
+        raise StartupError(thing, "belongs to another user", "give a file of your own", Exit.CONFIG)
+    if found.st_mode & 0o077:
+        raise StartupError(thing, "can be read by other users", f"run: chmod 600 {path}", Exit.CONFIG)
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())

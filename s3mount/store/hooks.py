@@ -1,0 +1,122 @@
+"""What botocore does differently for us: bounded answers, no redirects, a fast LIST.
+
+Three of its habits are dangerous here: it reads an answer of any length into memory and takes a short
+one for whole, it follows redirects (a 307 costs 81 requests), and it takes 57 ms of processor time for
+1,000 listed keys.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ReadTimeoutError as PoolReadTimeoutError
+
+from s3mount.core.objects import ListPage
+from s3mount.errors import BadAnswer
+from s3mount.store.listing_xml import parse_list_page
+
+# 1,000 keys of 1,024 bytes, percent-encoded, each with S3's 2 KiB of metadata and its tags, is 10 MiB.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+PAGE_FIELD = "S3MountPage"
+_EMPTY_LISTING = b"<ListBucketResult/>"
+
+_listing = threading.local()
+
+
+@contextmanager
+def metadata_in_list(wanted: bool) -> Iterator[None]:
+    """While the block runs, LISTs of this thread ask for MinIO's metadata (other servers ignore it)."""
+    _listing.metadata = wanted
+    try:
+        yield
+    finally:
+        _listing.metadata = False
+
+
+def page_of(answer: dict[str, Any]) -> ListPage:
+    """Return what :func:`install_hooks` put into the answer to ListObjectsV2."""
+    page = answer[PAGE_FIELD]
+    assert isinstance(page, ListPage)
+    return page
+
+
+def install_hooks(client: Any) -> None:
+    """Register the hooks on a fresh S3 client."""
+    events = client.meta.events
+    http_session = client._endpoint.http_session
+
+    def send(request: Any, **_: Any) -> AWSResponse:
+        return _send_bounded(http_session, request)
+
+    events.register("before-send.s3", send)
+    events.register("before-call.s3", _never_redirect)
+    events.register("before-sign.s3.ListObjectsV2", _ask_for_metadata)
+    events.register("before-parse.s3.ListObjectsV2", _parse_listing)
+
+
+class _Bytes:
+    """A body that has been read, in the one form that AWSResponse takes it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._body
+
+
+def _send_bounded(http_session: Any, request: Any) -> AWSResponse:
+    """Send *request*; read all of the answer unless it is an object's body, but not more than the cap."""
+    streams = request.stream_output
+    request.stream_output = True
+    answer = http_session.send(request)
+    if streams and answer.status_code < 300:
+        return answer
+    body = _read_all(answer, request)
+    return AWSResponse(answer.url, answer.status_code, answer.headers, _Bytes(body))
+
+
+def _read_all(answer: AWSResponse, request: Any) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    raw = answer.raw
+    try:
+        # Not the ``stream`` method: its pieces are 64 KiB also where the answer has a few bytes.
+        while piece := raw.read(1024 * 1024):
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                raw.close()
+                raise BadAnswer(f"{request.method} answered with more than {MAX_ANSWER_BYTES} bytes")
+            pieces.append(piece)
+    except PoolReadTimeoutError as exc:
+        raise ReadTimeoutError(endpoint_url=request.url, error=exc) from exc
+    except (HTTPError, OSError) as exc:
+        raise ConnectionClosedError(endpoint_url=request.url, error=exc, request=request) from exc
+    announced = answer.headers.get("content-length")
+    if request.method != "HEAD" and announced is not None and announced != str(size):
+        raise ConnectionClosedError(
+            endpoint_url=request.url, error=f"{size} of {announced} bytes arrived", request=request
+        )
+    return b"".join(pieces)
+
+
+def _never_redirect(params: dict[str, Any], **_: Any) -> None:
+    """Make botocore believe that it has followed its one redirect already."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _ask_for_metadata(request: Any, **_: Any) -> None:
+    if getattr(_listing, "metadata", False):
+        request.url += ("&" if "?" in request.url else "?") + "metadata=true"
+
+
+def _parse_listing(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    # An <Error> inside a 200 has been made a 500 by botocore's own hook, which comes first.
+    if response_dict["status_code"] == 200:
+        customized_response_dict[PAGE_FIELD] = parse_list_page(response_dict["body"])
+        response_dict["body"] = _EMPTY_LISTING
