@@ -52,7 +52,6 @@ class Readahead:
     """Watches the reads of one handle and says which blocks to offer for fetching.
 
     Args:
-        object_size: in bytes; nothing is offered beyond it.
         block_size: in bytes.
         start_bytes: the smallest window.
         cap_bytes: the largest window.
@@ -62,26 +61,24 @@ class Readahead:
 
     def __init__(
         self,
-        object_size: int,
         block_size: int,
         *,
         start_bytes: int = MIB,
         cap_bytes: int = 32 * MIB,
         tolerance_bytes: int = 8 * MIB,
     ) -> None:
-        self._object_size = object_size
         self._block_size = block_size
         self._start_bytes = min(start_bytes, cap_bytes)
         self._cap_bytes = cap_bytes
         self._tolerance_bytes = tolerance_bytes
         self._streams: list[_Stream] = []  # the most recently used last
 
-    def observe(self, span: ByteRange) -> range:
-        """Note a read of *span*; return the blocks to offer now, often none.
+    def observe(self, span: ByteRange, object_size: int) -> range:
+        """Note a read of *span* of an object of *object_size* bytes; return the blocks to offer now.
 
-        Within one stream no block is returned twice.
+        Often none, never one beyond the end, within one stream none twice.
         """
-        span = clip(span, self._object_size)
+        span = clip(span, object_size)
         if not span.size or not self._cap_bytes:
             return range(0)
         stream = self._stream_of(span)
@@ -90,7 +87,7 @@ class Readahead:
         self._drop_tail(stream)
         self._streams.append(stream)
         del self._streams[:-MAX_STREAMS]
-        return self._offer(stream)
+        return self._offer(stream, object_size)
 
     def _stream_of(self, span: ByteRange) -> _Stream:
         """Take the stream that *span* continues best out of the list, or make a new one."""
@@ -139,7 +136,7 @@ class Readahead:
         stream.seen.remove(tail)
         stream.start = start
 
-    def _offer(self, stream: _Stream) -> range:
+    def _offer(self, stream: _Stream, object_size: int) -> range:
         if stream.reads < 2 or stream.credit < EVIDENCE_BYTES:
             return range(0)
         window = max(stream.credit, self._start_bytes)
@@ -147,7 +144,7 @@ class Readahead:
         if ahead > window // 2:  # refilled half a window at a time: fewer and larger GETs
             return range(0)
         first = max(stream.offered, -(-stream.stop // self._block_size))
-        last = blocks_of(clip(ByteRange(0, stream.stop + window), self._object_size), self._block_size).stop
+        last = blocks_of(clip(ByteRange(0, stream.stop + window), object_size), self._block_size).stop
         for other in self._streams:
             if -(-other.stop // self._block_size) <= first < other.offered:
                 first = other.offered  # on its way for a stream that this one is about to meet

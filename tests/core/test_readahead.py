@@ -17,12 +17,24 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 
+class Watched:
+    """A Readahead bound to one object's size."""
+
+    def __init__(self, object_size: int, block_size: int, **options: int) -> None:
+        self.readahead = Readahead(block_size, **options)
+        self.object_size = object_size
+
+    def observe(self, span: ByteRange) -> range:
+        """Note a read; return the offers."""
+        return self.readahead.observe(span, self.object_size)
+
+
 def reads(start: int, stop: int, size: int) -> list[ByteRange]:
     """Return reads of *size* bytes one after the other."""
     return [ByteRange(at, min(at + size, stop)) for at in range(start, stop, size)]
 
 
-def offered(readahead: Readahead, todo: list[ByteRange]) -> list[int]:
+def offered(readahead: Watched, todo: list[ByteRange]) -> list[int]:
     """Observe the reads; return every block that was offered, in order."""
     return [block for span in todo for block in readahead.observe(span)]
 
@@ -30,7 +42,7 @@ def offered(readahead: Readahead, todo: list[ByteRange]) -> list[int]:
 @pytest.mark.parametrize("size", [4 * KIB, 128 * KIB, MIB, 5 * MIB])
 def test_a_sequential_reader_is_offered_the_whole_object_once(size: int) -> None:
     """Every block behind the first reads is offered before it is read, and none twice."""
-    readahead = Readahead(256 * MIB, MIB)
+    readahead = Watched(256 * MIB, MIB)
     seen: set[int] = set()
     late = []
     for span in reads(0, 256 * MIB, size):
@@ -44,7 +56,7 @@ def test_a_sequential_reader_is_offered_the_whole_object_once(size: int) -> None
 
 def test_the_window_doubles_up_to_the_cap() -> None:
     """What lies offered ahead of the reader grows with what it has read and stops at the cap."""
-    readahead = Readahead(GIB, MIB, cap_bytes=32 * MIB)
+    readahead = Watched(GIB, MIB, cap_bytes=32 * MIB)
     ahead = []
     end = 0
     for span in reads(0, 200 * MIB, MIB):
@@ -58,15 +70,15 @@ def test_the_window_doubles_up_to_the_cap() -> None:
 
 def test_offers_are_large_once_the_window_is() -> None:
     """The window is refilled half at a time, so that one GET can fetch many blocks."""
-    readahead = Readahead(GIB, MIB, cap_bytes=32 * MIB)
+    readahead = Watched(GIB, MIB, cap_bytes=32 * MIB)
     sizes = [len(blocks) for span in reads(0, 512 * MIB, 128 * KIB) if (blocks := readahead.observe(span))]
     assert min(sizes[12:]) >= 16
 
 
 def test_the_first_read_is_offered_nothing() -> None:
     """A program that looks at a file's head pays for its head, however much it asks for."""
-    assert not Readahead(GIB, MIB).observe(ByteRange(0, 4 * KIB))
-    assert not Readahead(GIB, MIB).observe(ByteRange(0, MIB))
+    assert not Watched(GIB, MIB).observe(ByteRange(0, 4 * KIB))
+    assert not Watched(GIB, MIB).observe(ByteRange(0, MIB))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -74,7 +86,7 @@ def test_the_first_read_is_offered_nothing() -> None:
 def test_random_reads_of_4_kib_are_offered_nothing(seed: int, object_size: int) -> None:
     """A random reader never pays for blocks that it did not ask for, in a small file neither."""
     chance = random.Random(seed)
-    readahead = Readahead(object_size, MIB)
+    readahead = Watched(object_size, MIB)
     todo = [ByteRange(at, at + 4 * KIB) for at in chance.choices(range(0, object_size, 4 * KIB), k=500)]
     assert offered(readahead, todo) == []
 
@@ -89,7 +101,7 @@ def test_reads_reordered_by_8_are_one_stream(size: int, seed: int) -> None:
         group = todo[at : at + 8]
         chance.shuffle(group)
         todo[at : at + 8] = group
-    readahead = Readahead(256 * MIB, MIB)
+    readahead = Watched(256 * MIB, MIB)
     blocks = offered(readahead, todo)
     assert len(blocks) == len(set(blocks))
     assert set(blocks) >= set(range(16, 256))
@@ -97,7 +109,7 @@ def test_reads_reordered_by_8_are_one_stream(size: int, seed: int) -> None:
 
 def test_two_interleaved_streams_each_get_their_own_window() -> None:
     """Two readers on one handle do not reset each other, and get no more than their own blocks."""
-    readahead = Readahead(GIB, MIB)
+    readahead = Watched(GIB, MIB)
     first, second = reads(0, 64 * MIB, MIB), reads(512 * MIB, 576 * MIB, MIB)
     blocks = offered(readahead, [span for pair in zip(first, second, strict=True) for span in pair])
     assert len(blocks) == len(set(blocks))
@@ -107,7 +119,7 @@ def test_two_interleaved_streams_each_get_their_own_window() -> None:
 
 def test_a_seek_starts_again_small() -> None:
     """After a jump the window is what the reader has earned at the new place."""
-    readahead = Readahead(GIB, MIB)
+    readahead = Watched(GIB, MIB)
     offered(readahead, reads(0, 64 * MIB, MIB))
     assert not readahead.observe(ByteRange(500 * MIB, 501 * MIB))
     assert readahead.observe(ByteRange(501 * MIB, 502 * MIB)) == range(502, 504)
@@ -115,7 +127,7 @@ def test_a_seek_starts_again_small() -> None:
 
 def test_a_second_pass_is_offered_its_blocks_again() -> None:
     """Reading a file again through the same handle is a new stream: its blocks may be gone by then."""
-    readahead = Readahead(64 * MIB, MIB)
+    readahead = Watched(64 * MIB, MIB)
     offered(readahead, reads(0, 64 * MIB, MIB))
     again = offered(readahead, reads(0, 64 * MIB, MIB))
     assert set(again) >= set(range(2, 48))
@@ -123,7 +135,7 @@ def test_a_second_pass_is_offered_its_blocks_again() -> None:
 
 def test_small_skips_within_what_was_earned_go_on() -> None:
     """A reader of an archive, who skips a little and reads much, keeps its window."""
-    readahead = Readahead(GIB, MIB)
+    readahead = Watched(GIB, MIB)
     todo = [ByteRange(at, at + 900 * KIB) for at in range(0, 128 * MIB, MIB)]
     blocks = offered(readahead, todo)
     assert len(blocks) == len(set(blocks))
@@ -132,7 +144,7 @@ def test_small_skips_within_what_was_earned_go_on() -> None:
 
 def test_a_reader_that_begins_to_jump_soon_stops_being_offered() -> None:
     """Credit earned by reading on is used up by skipping, not kept for ever."""
-    readahead = Readahead(10 * GIB, MIB)
+    readahead = Watched(10 * GIB, MIB)
     offered(readahead, reads(0, 128 * MIB, MIB))
     jumps = [ByteRange(at, at + 4 * KIB) for at in range(136 * MIB, 4 * GIB, 8 * MIB)]
     assert len(offered(readahead, jumps)) <= 64
@@ -141,14 +153,14 @@ def test_a_reader_that_begins_to_jump_soon_stops_being_offered() -> None:
 
 def test_reading_the_same_place_again_earns_nothing() -> None:
     """Only new bytes count as progress."""
-    readahead = Readahead(GIB, MIB)
+    readahead = Watched(GIB, MIB)
     blocks = offered(readahead, [ByteRange(0, 128 * KIB)] * 100)
     assert blocks == []
 
 
 def test_no_cap_no_offers() -> None:
     """A window of zero switches read-ahead off."""
-    assert offered(Readahead(GIB, MIB, cap_bytes=0), reads(0, 64 * MIB, MIB)) == []
+    assert offered(Watched(GIB, MIB, cap_bytes=0), reads(0, 64 * MIB, MIB)) == []
 
 
 spans = st.tuples(st.integers(0, 120 * MIB), st.integers(0, 2 * MIB)).map(
@@ -161,19 +173,19 @@ def test_any_reader_is_offered_existing_blocks_ahead_within_the_cap(
     todo: list[ByteRange], object_size: int, block_size: int
 ) -> None:
     """Never a block beyond the end, never more than the window ahead of the read's stream at once."""
-    readahead = Readahead(object_size, block_size, cap_bytes=8 * MIB)
+    readahead = Watched(object_size, block_size, cap_bytes=8 * MIB)
     for span in todo:
         blocks = readahead.observe(span)
         if blocks:
             assert blocks.stop <= -(-object_size // block_size)
             assert len(blocks) * block_size <= 8 * MIB + block_size
-        assert len(readahead._streams) <= MAX_STREAMS
+        assert len(readahead.readahead._streams) <= MAX_STREAMS
 
 
 @given(st.lists(spans, max_size=60))
 def test_what_is_offered_is_bounded_by_what_was_read(todo: list[ByteRange]) -> None:
     """No pattern of reads makes the offers explode: a window is never larger than what earned it."""
-    readahead = Readahead(200 * MIB, MIB)
+    readahead = Watched(200 * MIB, MIB)
     total = read = 0
     for span in todo:
         read += span.size
@@ -183,7 +195,7 @@ def test_what_is_offered_is_bounded_by_what_was_read(todo: list[ByteRange]) -> N
 
 def test_streams_are_bounded() -> None:
     """A handle's memory does not grow with the number of places that were read."""
-    readahead = Readahead(GIB, MIB)
+    readahead = Watched(GIB, MIB)
     offered(readahead, [ByteRange(at, at + 1) for at in range(0, GIB, 10 * MIB)])
-    assert len(readahead._streams) == MAX_STREAMS
-    assert all(a is not b for a, b in pairwise(readahead._streams))
+    assert len(readahead.readahead._streams) == MAX_STREAMS
+    assert all(a is not b for a, b in pairwise(readahead.readahead._streams))
