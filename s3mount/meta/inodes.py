@@ -188,9 +188,9 @@ class InodeTable:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def __getitem__(self, inode: int) -> Node:
-        """Return the node. Raises KeyError for a number that was never given out or was forgotten."""
-        return self._nodes[Inode(inode)]
+    def get(self, inode: int) -> Node | None:
+        """Return the node, None for a number that was never given out or was forgotten."""
+        return self._nodes.get(Inode(inode))
 
     def nodes(self) -> list[Node]:
         """Return every node."""

@@ -100,7 +100,7 @@ class Namespace:
 
     def cached_listing(self, directory: DirectoryNode) -> Page | None:
         """Return all entries of *directory* if they are known, else None."""
-        if directory.listed_until <= self._clock():
+        if not self.is_listed(directory):
             return None
         self._touch(directory)
         return [(name, node) for name, node in directory.children.items()]
@@ -121,20 +121,30 @@ class Namespace:
             keys = [key for key in keys if key != location.marker_key]
         return bool(keys)
 
-    def note_change(self, parent: DirectoryNode, name: bytes) -> None:
+    def note_change(self, parent: DirectoryNode, name: bytes, *, adds_or_removes: bool = True) -> None:
         """Say that this host is changing, or has changed, *name*: call it before and after.
 
-        A listing that began earlier may not undo it.
+        A listing that began earlier may not undo it. *adds_or_removes*: the directory's own time moves.
         """
         self._changes += 1
         if parent.listings:
             parent.changes[name] = self._changes
         parent.absent.pop(name, None)
-        parent.mtime_ns = parent.ctime_ns = time.time_ns()
+        if adds_or_removes:
+            parent.mtime_ns = parent.ctime_ns = time.time_ns()
 
     def note_fresh(self, node: Node) -> None:
         """Say that *node* is as the store has it, as of now."""
         node.fresh_until = self._clock() + self.policy.ttl_s
+
+    def note_empty(self, directory: DirectoryNode) -> None:
+        """Say that *directory* was just made, so that nothing in it need be asked for."""
+        directory.listed_until = self._clock() + self.policy.ttl_s
+        directory.absent_until = self._clock() + self.policy.negative_ttl_s
+
+    def is_listed(self, directory: DirectoryNode) -> bool:
+        """Whether all entries of *directory* are known."""
+        return directory.listed_until > self._clock()
 
     def expire(self, node: Node) -> None:
         """Say that what is known of *node* is not to be believed any longer."""

@@ -1,0 +1,174 @@
+"""open, create, read, write, truncate, close: what they do to objects."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from s3mount.core.keys import Target, resolve
+from s3mount.core.objects import ByteRange
+from s3mount.errors import AlreadyExists, BadDescriptor, FsError, InvalidArgument, NotFound, ReadOnly
+from s3mount.fs.open_files import Buffer, FileServices, OpenFile, OpenFiles
+from s3mount.fs.openers import has_open
+from s3mount.fs.ownership import Caller, Defaults, new_attributes
+from s3mount.meta.inodes import DirectoryNode, FileNode
+
+log = logging.getLogger(__name__)
+
+
+class Files:
+    """Operations on files through handles."""
+
+    def __init__(
+        self, services: FileServices, open_files: OpenFiles, defaults: Defaults, *, read_only: bool
+    ) -> None:
+        self._namespace = services.namespace
+        self._table = services.namespace.table
+        self._open_files = open_files
+        self._defaults = defaults
+        self._read_only = read_only
+
+    async def open(self, node: FileNode, flags: int, caller: Caller) -> tuple[int, bool]:
+        """Open *node*; return the handle's number and whether the kernel's pages are still true.
+
+        Raises: NotFound, StaleObject (the name leads to another version by now: the kernel looks it up
+        once more and opens that), ReadOnly, what the store raises.
+        """
+        if flags & os.O_ACCMODE != os.O_RDONLY and self._read_only:
+            raise ReadOnly(f"{node.path()}: the mount is read-only")
+        await self._namespace.refresh(node)
+        number, handle = self._open_files.open(node, flags, caller.pid)
+        try:
+            if flags & os.O_TRUNC:
+                async with handle.file.lock:
+                    await handle.file.truncate(0)
+        except BaseException:
+            await self._open_files.release(number)
+            raise
+        return number, self._keep_pages(node, handle.file)
+
+    async def create(
+        self, parent: DirectoryNode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[FileNode, int]:
+        """Make a new file that only this host has until it is closed; return it open.
+
+        Raises: AlreadyExists, InvalidArgument, NameTooLong, IllegalName, ReadOnly, NoSpace.
+        """
+        if self._read_only:
+            raise ReadOnly(f"{parent.path()}: the mount is read-only")
+        key = target_for_new(parent, name).new_file_key()
+        if name in parent.children:
+            raise AlreadyExists(f"{parent.path()}: {name!r} is there")
+        attributes = new_attributes(self._defaults, caller, mode, is_directory=False)
+        node = self._table.new_file(parent, name, key)
+        node.attributes = attributes
+        number, handle = self._open_files.open(node, flags, caller.pid)
+        try:
+            async with handle.file.lock:
+                await handle.file.create()
+        except BaseException:
+            self._table.unlink(node)
+            await self._open_files.release(number)
+            raise
+        self._namespace.note_change(parent, name)
+        return node, number
+
+    async def read(self, number: int, offset: int, size: int) -> Buffer:
+        """Return *size* bytes from *offset*, fewer only at the end of the file.
+
+        Raises: StaleObject, BadDescriptor, what the store raises.
+        """
+        handle = self._open_files.handle(number)
+        if not handle.is_readable:
+            raise BadDescriptor(f"{handle.file.node.path()} is open for writing only")
+        return await handle.file.read(handle, ByteRange(offset, offset + size))
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Write all of *data*; return its size.
+
+        Raises: NoSpace, BadDescriptor, StaleObject, what the store raises.
+        """
+        handle = self._open_files.handle(number)
+        if not handle.is_writable:
+            raise BadDescriptor(f"{handle.file.node.path()} is open for reading only")
+        async with handle.file.lock:
+            await handle.file.write(offset, data)
+        return len(data)
+
+    async def flush(self, number: int) -> None:
+        """close(2): return once the bucket has the file. Comes once for every descriptor.
+
+        Raises: what made the upload fail.
+        """
+        handle = self._open_files.handle(number)
+        file = handle.file
+        if not file.node.is_linked:
+            return
+        if not file.has_new_bytes and file.node.size == 0 and file.is_unsent:
+            if has_open(handle.pid, file.node.inode):
+                return
+        await file.upload()
+
+    async def fsync(self, number: int) -> None:
+        """fsync(2): return once the bucket has the file. Raises: what made the upload fail."""
+        file = self._open_files.handle(number).file
+        if file.node.is_linked:
+            await file.upload()
+
+    async def release(self, number: int) -> None:
+        """Forget the handle. What is unsent still (mmap, a killed process) is uploaded now."""
+        file = self._open_files.handle(number).file
+        try:
+            if file.is_unsent and file.node.is_linked and file.handles == 1:
+                await file.upload()
+        except FsError as exc:
+            log.error("%s was closed for the last time and is not in the bucket: %s", file.node.path(), exc)
+        finally:
+            await self._open_files.release(number)
+
+    async def truncate(self, node: FileNode, size: int, number: int | None) -> None:
+        """Cut or extend *node*. Without a handle that will be closed, the bucket has it on return.
+
+        Raises: NoSpace, StaleObject, what the store raises.
+        """
+        file = self._open_files.share(node)
+        try:
+            async with file.lock:
+                await file.truncate(size)
+            if number is None and not self._open_files.has_writer(file):
+                await file.upload()
+        finally:
+            await self._open_files.leave(file)
+
+    async def upload_all(self) -> list[OpenFile]:
+        """Upload whatever is unsent; return the files that could not be."""
+        for file in self._open_files.unsent():
+            try:
+                await file.upload()
+            except FsError:
+                continue
+            await self._open_files.drop_if_idle(file)
+        return self._open_files.unsent()
+
+    async def upload_below(self, directory: DirectoryNode) -> None:
+        """fsync(2) of a directory: upload what is unsent right in it. Raises: the first failure."""
+        for file in self._open_files.unsent():
+            if file.node.parent is directory:
+                await file.upload()
+
+    def _keep_pages(self, node: FileNode, file: OpenFile) -> bool:
+        """Whether the pages that the kernel may have of *node* are those of the version just opened."""
+        if file.spool is not None:
+            return True
+        etag = None if file.base is None else file.base.etag
+        keep = etag is not None and node.pages_etag == etag
+        node.pages_etag = etag
+        return keep
+
+
+def target_for_new(parent: DirectoryNode, name: bytes) -> Target:
+    """Return what *name* would stand for. Raises: InvalidArgument for a reserved spelling."""
+    try:
+        return resolve(parent.location, name)
+    except NotFound as exc:
+        raise InvalidArgument(str(exc)) from exc

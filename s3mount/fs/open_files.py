@@ -1,0 +1,345 @@
+"""Files that are open: one OpenFile per inode, one Handle per open(2).
+
+All opens of a file on this host share its OpenFile, so that each sees what the others write. While a
+file is uploaded its writers wait on its lock; readers do not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import trio
+
+from s3mount.core.attributes import Attributes, to_metadata
+from s3mount.core.content_types import for_key
+from s3mount.core.filestate import FileEvent, FileState, advance
+from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteAnswer
+from s3mount.core.readahead import Readahead
+from s3mount.data.block_cache import BlockCache
+from s3mount.data.reader import ObjectReader
+from s3mount.data.spool import SpoolDir, SpoolFile
+from s3mount.data.uploader import Uploader
+from s3mount.errors import BadDescriptor, NotFound
+from s3mount.meta.inodes import FileNode
+from s3mount.meta.namespace import Namespace
+from s3mount.meta.observations import stored_attributes
+from s3mount.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class FileServices:
+    """What open files work with."""
+
+    store: ObjectStore
+    namespace: Namespace
+    cache: BlockCache
+    spool_dir: SpoolDir
+    uploader: Uploader
+    new_readahead: Callable[[], Readahead]
+
+
+class OpenFile:
+    """A file with at least one handle, or with bytes that the bucket does not have.
+
+    ``base`` is the version that unwritten bytes come from. ``lock`` is held by whoever changes or
+    uploads the file.
+    INVARIANT: ``state`` is not CLEAN only while there is a spool.
+    """
+
+    def __init__(self, services: FileServices, node: FileNode) -> None:
+        self.node = node
+        self.handles = 0
+        self.lock = trio.Lock()
+        self.state = FileState.CLEAN
+        self.spool: SpoolFile | None = None
+        self.base = node.stat
+        #: Written since the last upload: an empty file that was only created or truncated is worth
+        #: waiting for its first byte, if whoever opened it still has it open.
+        self.has_new_bytes = False
+        self._services = services
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the spool has what the bucket has not."""
+        return self.state is not FileState.CLEAN
+
+    async def read(self, handle: Handle, span: ByteRange) -> Buffer:
+        """Return the bytes of *span* up to the end of the file.
+
+        Raises: StaleObject, what the store raises.
+        """
+        if self.spool is not None:
+            return await self.spool.read(_within(span, self.spool.size), self._fetch_base)
+        if handle.reader is None:
+            return b""
+        return await handle.reader.read(span, handle.readahead)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put *data* at *offset*, behind the end if need be. Caller holds the lock.
+
+        Raises: NoSpace, StaleObject, what the store raises.
+        """
+        spool = await self._open_spool()
+        await spool.write(offset, data)
+        self.has_new_bytes = True
+        self._changed(spool.size)
+
+    async def truncate(self, size: int) -> None:
+        """Cut or extend to *size* bytes. Caller holds the lock."""
+        if size == self.node.size and self.spool is None and (self.base is not None):
+            return
+        spool = await self._open_spool()
+        if size == spool.size and not self.is_unsent:
+            return
+        await spool.truncate(size)
+        self._changed(size)
+
+    async def create(self) -> None:
+        """Begin as a new, empty file that only this host has."""
+        await self._open_spool()
+        self._changed(0)
+
+    def mark_changed(self) -> None:
+        """Say that attributes changed, which the pending upload is to carry."""
+        self.state = advance(self.state, FileEvent.CHANGE)
+        self.node.is_local = True
+
+    async def keep_content(self) -> None:
+        """Bring every byte of the object here: it is about to go from the bucket, and readers stay."""
+        async with self.lock:
+            spool = await self._open_spool()
+            await spool.fill(self._fetch_base)
+
+    async def drop_changes(self) -> None:
+        """Forget that bytes are unsent: the file has no name any more. Readers keep them."""
+        async with self.lock:
+            self.state = advance(self.state, FileEvent.DROP)
+            self.node.is_local = False
+
+    async def upload(self) -> None:
+        """Put the file into the bucket if it has anything new. Returns once the bucket has it.
+
+        Cancel: the upload is aborted and the bytes stay in the spool.
+        Raises: what made it fail; the spool has the bytes and the next call tries again.
+        """
+        async with self.lock:
+            if self.is_unsent and self.spool is not None:
+                await self._upload(self.spool)
+
+    async def _upload(self, spool: SpoolFile) -> None:
+        if spool.poison is not None:
+            raise spool.poison
+        node, services = self.node, self._services
+        self.state = advance(self.state, FileEvent.BEGIN)
+        parent, name = node.parent, node.name
+        try:
+            await spool.fill(self._fetch_base)
+            headers = await self.pending_headers()
+            if parent is not None:
+                services.namespace.note_change(parent, name, adds_or_removes=False)
+            key = node.key
+            answer = await services.uploader.upload(key, spool, headers)
+        except BaseException as exc:
+            self.state = advance(self.state, FileEvent.REFUSED)
+            if isinstance(exc, Exception):
+                log.error(
+                    "upload of %s failed (%s); its %d bytes are in %s",
+                    node.path(),
+                    exc,
+                    spool.size,
+                    spool.path,
+                )
+            raise
+        self.state = advance(self.state, FileEvent.SENT)
+        self.has_new_bytes = False
+        self.published(stat_of(key, spool.size, answer, headers))
+        if parent is not None:
+            services.namespace.note_change(parent, name, adds_or_removes=False)
+
+    def published(self, stat: ObjectStat) -> None:
+        """Take *stat*, made from a write's answer, as what the bucket has now."""
+        node = self.node
+        node.stat = self.base = stat
+        node.is_local = False
+        node.is_own = True
+        # The kernel's pages came through this very file.
+        node.pages_etag = stat.etag
+        self._services.namespace.note_fresh(node)
+
+    async def pending_headers(self) -> ObjectHeaders:
+        """Return the headers for the next upload: the old object's, with the attributes as they are now."""
+        old = await self.known_headers()
+        attributes = self.node.attributes or Attributes()
+        metadata = to_metadata(old.metadata, attributes, is_directory=False)
+        return replace(old, content_type=old.content_type or for_key(self.node.key), metadata=metadata)
+
+    async def known_headers(self) -> ObjectHeaders:
+        """Return the old object's headers, asked for if no answer carried them yet.
+
+        Raises: StaleObject if it has been replaced, what the store raises.
+        """
+        stat = self.base
+        if stat is None:
+            return ObjectHeaders()
+        if stat.headers is None:
+            try:
+                asked = await self._services.store.head(stat.key)
+            except NotFound:
+                return ObjectHeaders(storage_class=stat.storage_class)
+            stat = self.base = replace(stat, headers=asked.headers)
+            if self.node.stat is not None and self.node.stat.etag == stat.etag:
+                self.node.stat = stat
+                attributes = stored_attributes(stat)
+                if attributes is not None and (self.node.attributes is None or self.node.attributes.is_plain):
+                    self.node.attributes = self._merged(attributes)
+        return stat.headers or ObjectHeaders()
+
+    def _merged(self, stored: Attributes) -> Attributes:
+        """A change of content makes a stored time of the past untrue; mode and owner stay."""
+        return replace(stored, mtime_ns=None) if self.has_new_bytes or self.is_unsent else stored
+
+    async def _open_spool(self) -> SpoolFile:
+        if self.spool is None:
+            if self.base is not None and self.base.headers is None:
+                await self.known_headers()
+            if self.spool is None:
+                self.spool = await self._services.spool_dir.create(self.node.key, self.base)
+        return self.spool
+
+    async def _fetch_base(self, span: ByteRange) -> Buffer:
+        assert self.base is not None
+        return await ObjectReader(self._services.cache, self.base).read(span)
+
+    def _changed(self, size: int) -> None:
+        node = self.node
+        if node.is_linked:
+            self.state = advance(self.state, FileEvent.CHANGE)
+            node.is_local = True
+        node.size = size
+        node.mtime_ns = node.ctime_ns = time.time_ns()
+        if node.attributes is not None and node.attributes.mtime_ns is not None:
+            node.attributes = replace(node.attributes, mtime_ns=None)
+
+
+class Handle:
+    """One open(2): what it may do, and the version it reads."""
+
+    def __init__(self, file: OpenFile, flags: int, readahead: Readahead, pid: int) -> None:
+        self.file = file
+        self.is_readable = flags & os.O_ACCMODE != os.O_WRONLY
+        self.is_writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self.readahead = readahead
+        self.reader: ObjectReader | None = None
+        self.pid = pid
+
+
+class OpenFiles:
+    """Every OpenFile by inode, every Handle by number."""
+
+    def __init__(self, services: FileServices) -> None:
+        self._services = services
+        self._files: dict[int, OpenFile] = {}
+        self._handles: dict[int, Handle] = {}
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def file_of(self, node: FileNode) -> OpenFile | None:
+        """Return the OpenFile of *node*, None if it is neither open nor unsent."""
+        return self._files.get(node.inode)
+
+    def handle(self, number: int) -> Handle:
+        """Return a handle. Raises: BadDescriptor."""
+        try:
+            return self._handles[number]
+        except KeyError:
+            raise BadDescriptor(f"no handle {number}") from None
+
+    def unsent(self) -> list[OpenFile]:
+        """Return the files with bytes that the bucket does not have, in inode order."""
+        return [file for _, file in sorted(self._files.items()) if file.is_unsent and file.node.is_linked]
+
+    def below(self, keys_begin: str) -> list[OpenFile]:
+        """Return the files whose keys begin with *keys_begin*, in inode order."""
+        return [file for _, file in sorted(self._files.items()) if file.node.key.startswith(keys_begin)]
+
+    def has_writer(self, file: OpenFile) -> bool:
+        """Whether a handle that can write, and so a close that uploads, is still to come."""
+        return any(handle.file is file and handle.is_writable for handle in self._handles.values())
+
+    def open(self, node: FileNode, flags: int, pid: int) -> tuple[int, Handle]:
+        """Open *node* once more; return the handle and its number."""
+        file = self.share(node)
+        handle = Handle(file, flags, self._services.new_readahead(), pid)
+        self.repoint(handle)
+        self._last_number += 1
+        self._handles[self._last_number] = handle
+        return self._last_number, handle
+
+    def share(self, node: FileNode) -> OpenFile:
+        """Return the OpenFile of *node* with one more user; undo with ``leave``."""
+        file = self._files.get(node.inode)
+        if file is None:
+            file = self._files[node.inode] = OpenFile(self._services, node)
+            node.pins += 1
+        file.handles += 1
+        return file
+
+    async def release(self, number: int) -> None:
+        """Close a handle for good."""
+        handle = self._handles.pop(number)
+        await self.leave(handle.file)
+
+    async def leave(self, file: OpenFile) -> None:
+        """Undo one ``share``; the last user of a file that is clean takes its spool away."""
+        file.handles -= 1
+        await self.drop_if_idle(file)
+
+    async def drop_if_idle(self, file: OpenFile) -> None:
+        """Drop *file* if nobody uses it and the bucket has all of it."""
+        if file.handles or (file.is_unsent and file.node.is_linked):
+            return
+        if self._files.pop(file.node.inode, None) is None:
+            return
+        if file.spool is not None:
+            await file.spool.discard()
+        self._services.namespace.table.unpin(file.node)
+
+    def repoint(self, handle: Handle) -> None:
+        """Let *handle* read the version that its file has now."""
+        base = handle.file.base
+        handle.reader = None if base is None else ObjectReader(self._services.cache, base)
+
+    def repoint_all(self, file: OpenFile) -> None:
+        """The same bytes have another key or ETag now: every handle follows."""
+        for handle in self._handles.values():
+            if handle.file is file:
+                self.repoint(handle)
+
+
+def stat_of(key: str, size: int, answer: WriteAnswer, headers: ObjectHeaders | None) -> ObjectStat:
+    """Return the stat of what was just written, without asking for it."""
+    assert answer.etag is not None
+    server_time = time.time_ns() if answer.server_time_ns is None else answer.server_time_ns
+    return ObjectStat(
+        key=key,
+        size=size,
+        etag=answer.etag,
+        last_modified_ns=server_time - server_time % 1_000_000_000,
+        headers=headers,
+        storage_class=None if headers is None else headers.storage_class,
+    )
+
+
+def _within(span: ByteRange, size: int) -> ByteRange:
+    start = min(span.start, size)
+    return ByteRange(start, max(start, min(span.stop, size)))

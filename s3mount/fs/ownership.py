@@ -1,0 +1,56 @@
+"""Who owns what, and which modes: the mount's defaults, and what differs from them."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+
+from s3mount.core.attributes import Attributes
+from s3mount.errors import NotPermitted
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What an entry without stored attributes shows; modes are permission bits."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    dir_mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The process whose request it is."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+def new_attributes(defaults: Defaults, caller: Caller, mode: int, *, is_directory: bool) -> Attributes:
+    """Return what a new entry must store: only what differs from what it would show anyway.
+
+    So a plain file of the mounting user stays an object without extra metadata.
+    """
+    permissions = permission_bits(mode, is_directory=is_directory)
+    default_mode = defaults.dir_mode if is_directory else defaults.file_mode
+    return Attributes(
+        mode=None if permissions == default_mode else permissions,
+        uid=None if caller.uid == defaults.uid else caller.uid,
+        gid=None if caller.gid == defaults.gid else caller.gid,
+        mtime_ns=None,
+    )
+
+
+def permission_bits(mode: int, *, is_directory: bool) -> int:
+    """Return what of *mode* can be stored.
+
+    Raises: NotPermitted for set-uid and set-gid, which anyone who can write to the bucket could
+    otherwise hand out, and for the sticky bit of a file.
+    """
+    bits = stat.S_IMODE(mode)
+    allowed = 0o1777 if is_directory else 0o777
+    if bits & ~allowed:
+        raise NotPermitted(f"mode {bits:o} has bits that a bucket cannot be trusted with")
+    return bits

@@ -1,0 +1,207 @@
+"""mkdir, rmdir, symlink, unlink, readdir: what they do to keys."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from s3mount.core.attributes import Attributes, to_metadata
+from s3mount.core.content_types import for_key
+from s3mount.core.objects import ByteRange, ObjectHeaders
+from s3mount.errors import (
+    AlreadyExists,
+    BadAnswer,
+    DirectoryNotEmpty,
+    FsError,
+    IsADirectory,
+    NameTooLong,
+    NotADirectory,
+    ReadOnly,
+)
+from s3mount.fs.attributes import marker_headers
+from s3mount.fs.files import target_for_new
+from s3mount.fs.open_files import FileServices, OpenFiles, stat_of
+from s3mount.fs.ownership import Caller, Defaults, new_attributes
+from s3mount.meta.inodes import DirectoryNode, FileNode, Node
+from s3mount.meta.observations import has_local_files
+
+log = logging.getLogger(__name__)
+
+#: What Linux allows for a link's target (PATH_MAX less the NUL).
+MAX_TARGET = 4095
+#: An open file that is unlinked is brought here first, so that its readers can go on; one larger than
+#: this is not waited for, and they get ESTALE for what is not cached.
+MAX_KEPT_BYTES = 1024 * 1024 * 1024
+
+
+class Tree:
+    """Operations on names."""
+
+    def __init__(
+        self, services: FileServices, open_files: OpenFiles, defaults: Defaults, *, read_only: bool
+    ) -> None:
+        self._store = services.store
+        self._namespace = services.namespace
+        self._table = services.namespace.table
+        self._open_files = open_files
+        self._defaults = defaults
+        self._read_only = read_only
+
+    def check_writable(self, node: Node) -> None:
+        """Raise ReadOnly if nothing may be changed here."""
+        if self._read_only:
+            raise ReadOnly(f"{node.path()}: the mount is read-only")
+
+    async def mkdir(self, parent: DirectoryNode, name: bytes, mode: int, caller: Caller) -> DirectoryNode:
+        """Make a directory: one PUT of its marker, which keeps it alive while it is empty."""
+        self.check_writable(parent)
+        location = target_for_new(parent, name).new_directory()
+        if name in parent.children:
+            raise AlreadyExists(f"{parent.path()}: {name!r} is there")
+        attributes = new_attributes(self._defaults, caller, mode, is_directory=True)
+        assert location.marker_key is not None
+        self._namespace.note_change(parent, name)
+        answer = await self._store.put(location.marker_key, b"", marker_headers(attributes))
+        node = self._table.new_directory(parent, name, location)
+        node.attributes = attributes
+        node.has_marker = True
+        node.mtime_ns = stat_of(location.marker_key, 0, answer, None).last_modified_ns
+        self._namespace.note_fresh(node)
+        self._namespace.note_empty(node)
+        if not attributes.is_plain:
+            parent.ask_directories = True
+        self._namespace.note_change(parent, name)
+        return node
+
+    async def rmdir(self, parent: DirectoryNode, name: bytes) -> None:
+        """Remove an empty directory: the store is asked, whatever is cached.
+
+        Raises: DirectoryNotEmpty, NotADirectory, NotFound.
+        """
+        self.check_writable(parent)
+        node = await self._namespace.lookup(parent, name)
+        if not isinstance(node, DirectoryNode):
+            raise NotADirectory(node.path())
+        await self.check_empty(node)
+        await self.keep_alive(parent, node)
+        self._namespace.note_change(parent, name)
+        if node.location.marker_key is not None:
+            await self._store.delete(node.location.marker_key)
+        self._table.unlink(node)
+        self._namespace.note_change(parent, name)
+
+    async def check_empty(self, node: DirectoryNode) -> None:
+        """Raise DirectoryNotEmpty if the store or this host has anything in *node*."""
+        if has_local_files(node) or await self._namespace.holds_keys(node.location, beside_marker=True):
+            raise DirectoryNotEmpty(node.path())
+
+    async def symlink(self, parent: DirectoryNode, name: bytes, target: bytes, caller: Caller) -> FileNode:
+        """Make a symbolic link: an object whose body is the target, marked in its mode as s3fs does."""
+        self.check_writable(parent)
+        if len(target) > MAX_TARGET:
+            raise NameTooLong(f"link target of {len(target)} bytes")
+        key = target_for_new(parent, name).new_file_key()
+        if name in parent.children:
+            raise AlreadyExists(f"{parent.path()}: {name!r} is there")
+        attributes = new_attributes(self._defaults, caller, 0o777, is_directory=False)
+        attributes = replace(attributes, mode=0o777, is_symlink=True)
+        metadata = to_metadata({}, attributes, is_directory=False)
+        headers = ObjectHeaders(content_type=for_key(""), metadata=metadata)
+        self._namespace.note_change(parent, name)
+        answer = await self._store.put(key, target, headers)
+        node = self._table.new_file(parent, name, key)
+        node.describe(stat_of(key, len(target), answer, headers), attributes)
+        node.is_own = True
+        node.target = target
+        self._namespace.note_fresh(node)
+        self._namespace.note_change(parent, name)
+        parent.ask_files = True
+        return node
+
+    async def readlink(self, node: FileNode) -> bytes:
+        """Return a link's target. Raises: StaleObject, BadAnswer if no target can be that long."""
+        if node.target is None:
+            stat = node.stat
+            assert stat is not None
+            if not 0 < stat.size <= MAX_TARGET:
+                raise BadAnswer(f"{node.path()}: a link target of {stat.size} bytes")
+            buffer = bytearray(stat.size)
+            await self._store.get_into(
+                stat.key, ByteRange(0, stat.size), memoryview(buffer), if_match=stat.etag
+            )
+            node.target = bytes(buffer)
+        return node.target
+
+    async def unlink(self, parent: DirectoryNode, name: bytes) -> None:
+        """Remove a file. Whoever has it open keeps its bytes; the directory stays.
+
+        Raises: IsADirectory, NotFound, what the store raises.
+        """
+        self.check_writable(parent)
+        node = await self._namespace.lookup(parent, name)
+        if not isinstance(node, FileNode):
+            raise IsADirectory(node.path())
+        await self.detach_readers(node)
+        await self.keep_alive(parent, node)
+        self._namespace.note_change(parent, name)
+        await self.remove_object(node)
+        self._namespace.note_change(parent, name)
+
+    async def remove_object(self, node: FileNode) -> None:
+        """Delete the object of *node*, if the store has one, and take its name away."""
+        file = self._open_files.file_of(node)
+        if file is None:
+            await self._delete(node)
+            self._table.unlink(node)
+            return
+        async with file.lock:
+            await self._delete(node)
+            self._table.unlink(node)
+        await file.drop_changes()
+        await self._open_files.drop_if_idle(file)
+
+    async def _delete(self, node: FileNode) -> None:
+        if node.stat is not None:
+            await self._store.delete(node.key)
+
+    async def detach_readers(self, node: FileNode) -> None:
+        """Bring the bytes of an open file here, since its object is about to go."""
+        file = self._open_files.file_of(node)
+        if file is None or not file.handles or file.base is None:
+            return
+        if file.base.size > MAX_KEPT_BYTES:
+            log.info("%s is open and too large to keep; its readers get ESTALE", node.path())
+            return
+        try:
+            await file.keep_content()
+        except FsError as exc:
+            log.info("%s is open and could not be kept (%s); its readers get ESTALE", node.path(), exc)
+
+    async def keep_alive(self, parent: DirectoryNode, leaving: Node) -> None:
+        """Write the marker of *parent* if *leaving* is the last key under it, before that goes.
+
+        A directory that exists only because a key has its name in front would vanish with it.
+        """
+        key = parent.location.marker_key
+        if key is None or parent.is_root or parent.has_marker or not _is_in_store(leaving):
+            return
+        if self._namespace.is_listed(parent) and any(
+            child is not leaving and _is_in_store(child) for child in parent.children.values()
+        ):
+            return
+        page = await self._store.list_page(parent.location.prefix, max_keys=3)
+        keys = {stat.key for stat in page.objects} | set(page.prefixes)
+        parent.has_marker = key in keys
+        keys -= {key, leaving.key if isinstance(leaving, FileNode) else _prefix(leaving)}
+        if not parent.has_marker and not keys:
+            await self._store.put(key, b"", marker_headers(parent.attributes or Attributes()))
+            parent.has_marker = True
+
+
+def _is_in_store(node: Node) -> bool:
+    return not isinstance(node, FileNode) or node.stat is not None
+
+
+def _prefix(node: Node) -> str:
+    assert isinstance(node, DirectoryNode)
+    return node.location.prefix

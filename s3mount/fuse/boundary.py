@@ -1,0 +1,81 @@
+"""The edge: no exception but FUSEError leaves a handler, and none runs for ever.
+
+An exception that reaches pyfuse3.main ends the mount for everybody, so each handler wears
+:func:`fuse_operation`. The kernel does not let go of a caller before its handler answers, so each has
+a deadline too.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+import trio
+
+from s3mount.errors import FsError, collapsed
+
+log = logging.getLogger(__name__)
+
+#: Bytes per second below which a transfer is given up: what a deadline adds for its size.
+SLOWEST_TRANSFER = 512 * 1024
+
+#: Errnos that programs ask for all day: not worth an INFO line.
+_ORDINARY = {errno.ENOENT, errno.ENOSYS, errno.EEXIST, errno.ENOTEMPTY, errno.ENODATA}
+
+
+class HasDeadlines(Protocol):
+    """What carries handlers: seconds for an operation, and what one is about, for the log."""
+
+    operation_timeout_s: float
+
+    def describe(self, name: str, arguments: tuple[Any, ...]) -> str:
+        """Return the operation's arguments as a reader of the log knows them."""
+
+    def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
+        """Return how many bytes the operation may have to send or copy."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Self = TypeVar("Self", bound=HasDeadlines)
+
+Handler = Callable[Concatenate[Self, P], Awaitable[R]]
+
+
+def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, R]]:
+    """Give *handler* its catch-all, its deadline and its line in the log."""
+    name = handler.__name__  # type: ignore[attr-defined]
+
+    @functools.wraps(handler)
+    async def guarded(self: Self, *args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.monotonic()
+        number = 0
+        timeout_s = self.operation_timeout_s + self.transfer_bytes(name, args) / SLOWEST_TRANSFER
+        try:
+            with trio.move_on_after(timeout_s), collapsed():
+                return await handler(self, *args, **kwargs)
+            number = errno.ETIMEDOUT
+            log.warning("%s %s: no result within %.0f s", name, self.describe(name, args), timeout_s)
+        except pyfuse3.FUSEError as exc:
+            number = exc.errno
+            raise
+        except FsError as exc:
+            number = exc.errno
+            level = logging.DEBUG if number in _ORDINARY else logging.INFO
+            log.log(level, "%s %s: %s: %s", name, self.describe(name, args), errno.errorcode[number], exc)
+        except Exception:
+            number = errno.EIO
+            log.exception("%s %s: a bug in s3mount; the caller gets EIO", name, self.describe(name, args))
+        finally:
+            if log.isEnabledFor(logging.DEBUG):
+                result = errno.errorcode.get(number, str(number)) if number else "ok"
+                elapsed_ms = (time.monotonic() - began) * 1000
+                log.debug("%s %s -> %s in %.1f ms", name, self.describe(name, args), result, elapsed_ms)
+        raise pyfuse3.FUSEError(number)
+
+    return guarded

@@ -1,0 +1,357 @@
+"""The handlers: unpack what the kernel sent, call ``fs``, pack the answer. No decisions live here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyfuse3
+
+from s3mount.errors import (
+    FsError,
+    InvalidArgument,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    NotPermitted,
+    StaleObject,
+)
+from s3mount.fs.attributes import AttributeWriter
+from s3mount.fs.directories import DirectoryHandles, is_current
+from s3mount.fs.files import Files
+from s3mount.fs.open_files import Buffer, OpenFiles
+from s3mount.fs.rename import Renamer
+from s3mount.fs.tree import Tree
+from s3mount.fuse.boundary import fuse_operation
+from s3mount.fuse.convert import Converter, attribute_change, caller
+from s3mount.meta.inodes import DirectoryNode, FileNode, Node
+from s3mount.meta.namespace import Namespace
+
+log = logging.getLogger(__name__)
+
+#: What `df` shows: a bucket has no size, and programs that look for room must find some.
+CAPACITY_BYTES = 1 << 60
+STATFS_BLOCK = 1 << 20
+FILES = 1 << 40
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """Everything that the handlers call."""
+
+    namespace: Namespace
+    open_files: OpenFiles
+    directories: DirectoryHandles
+    files: Files
+    tree: Tree
+    renamer: Renamer
+    attributes: AttributeWriter
+
+
+class Operations(pyfuse3.Operations):  # type: ignore[misc]
+    """One mounted bucket.
+
+    Args:
+        on_init: called once, when the kernel has begun to talk to us.
+    """
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        converter: Converter,
+        *,
+        operation_timeout_s: float,
+        on_init: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.operation_timeout_s = operation_timeout_s
+        self._fs = fs
+        self._converter = converter
+        self._namespace = fs.namespace
+        self._table = fs.namespace.table
+        self._on_init = on_init
+
+    def init(self) -> None:
+        self._on_init()
+
+    # Entries
+
+    @fuse_operation
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._found(await self._lookup(parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for inode, count in inode_list:
+            try:
+                self._table.forget(inode, count)
+            except Exception:  # nobody waits for an answer, and the mount must go on
+                log.exception("forget of inode %d", inode)
+
+    @fuse_operation
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        try:
+            await self._namespace.refresh(node)
+        except (NotFound, StaleObject):
+            # fstat of an open file goes on to describe the version that is open.
+            if not node.pins:
+                raise
+        return self._attributes(node)
+
+    @fuse_operation
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        await self._fs.attributes.change(node, attribute_change(attr, fields), fh)
+        return self._attributes(node)
+
+    @fuse_operation
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        node = self._file(inode)
+        if not node.is_symlink:
+            raise InvalidArgument(f"{node.path()} is not a symbolic link")
+        return await self._fs.tree.readlink(node)
+
+    @fuse_operation
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        if mode & 0o170000 not in (0, 0o100000):
+            raise NotPermitted(f"{name!r}: a bucket holds no devices, pipes or sockets")
+        parent = self._directory(parent_inode)
+        node, number = await self._fs.files.create(parent, name, mode, 1, caller(ctx))
+        try:
+            await self._fs.files.fsync(number)
+        finally:
+            await self._fs.open_files.release(number)
+        return self._found(node)
+
+    @fuse_operation
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._found(
+            await self._fs.tree.mkdir(self._directory(parent_inode), name, mode & 0o7777, caller(ctx))
+        )
+
+    @fuse_operation
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._fs.tree.unlink(self._directory(parent_inode), name)
+
+    @fuse_operation
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._fs.tree.rmdir(self._directory(parent_inode), name)
+
+    @fuse_operation
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._found(
+            await self._fs.tree.symlink(self._directory(parent_inode), name, target, caller(ctx))
+        )
+
+    @fuse_operation
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        if flags & ~pyfuse3.RENAME_NOREPLACE:
+            raise InvalidArgument("a bucket cannot exchange two names")
+        await self._fs.renamer.rename(
+            self._directory(parent_inode_old),
+            name_old,
+            self._directory(parent_inode_new),
+            name_new,
+            no_replace=bool(flags & pyfuse3.RENAME_NOREPLACE),
+        )
+
+    @fuse_operation
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise NotPermitted(f"{new_name!r}: an object has one key, so there are no hard links")
+
+    # Files
+
+    @fuse_operation
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        number, keep_pages = await self._fs.files.open(self._file(inode), flags, caller(ctx))
+        return _file_info(number, keep_pages)
+
+    @fuse_operation
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        parent = self._directory(parent_inode)
+        node, number = await self._fs.files.create(parent, name, mode, flags, caller(ctx))
+        return _file_info(number, True), self._found(node)
+
+    @fuse_operation
+    async def read(self, fh: int, off: int, size: int) -> Buffer:
+        return await self._fs.files.read(fh, off, size)
+
+    @fuse_operation
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._fs.files.write(fh, off, buf)
+
+    @fuse_operation
+    async def flush(self, fh: int) -> None:
+        await self._fs.files.flush(fh)
+
+    @fuse_operation
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._fs.files.fsync(fh)
+
+    @fuse_operation
+    async def release(self, fh: int) -> None:
+        await self._fs.files.release(fh)
+
+    # Directories
+
+    @fuse_operation
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return self._fs.directories.open(self._directory(inode))
+
+    @fuse_operation
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        handle = self._fs.directories[fh]
+        directory = handle.directory
+        parent = directory.parent or directory
+        position = start_id
+        # "." and ".." take no lookup count.
+        for dots, node in ((b".", directory), (b"..", parent))[position:2]:
+            position += 1
+            if not pyfuse3.readdir_reply(token, dots, self._attributes(node), position):
+                return
+        while entries := await handle.entries_from(position - 2):
+            for name, node in entries:
+                position += 1
+                if not is_current(node, directory, name):
+                    continue
+                if not pyfuse3.readdir_reply(token, name, self._attributes(node), position):
+                    return
+                node.lookup_count += 1
+
+    @fuse_operation
+    async def releasedir(self, fh: int) -> None:
+        self._fs.directories.release(fh)
+
+    @fuse_operation
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._fs.files.upload_below(self._fs.directories[fh].directory)
+
+    @fuse_operation
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = STATFS_BLOCK
+        data.f_blocks = data.f_bfree = data.f_bavail = CAPACITY_BYTES // STATFS_BLOCK
+        data.f_files = data.f_ffree = data.f_favail = FILES
+        data.f_namemax = 255
+        return data
+
+    # For the boundary
+
+    def describe(self, name: str, arguments: tuple[Any, ...]) -> str:
+        """Return what an operation is about, for the log."""
+        if name in ("read", "write"):
+            size = len(arguments[2]) if name == "write" else arguments[2]
+            return f"{self._open_path(arguments[0])} [{arguments[1]}, +{size}]"
+        if name in ("flush", "fsync", "release"):
+            return self._open_path(arguments[0])
+        if name in ("readdir", "releasedir", "fsyncdir"):
+            return f"directory handle {arguments[0]}"
+        if name == "statfs":
+            return ""
+        path = self._path(arguments[0])
+        if name == "rename":
+            return f"{path}/{_text(arguments[1])} -> {self._path(arguments[2])}/{_text(arguments[3])}"
+        return f"{path}/{_text(arguments[1])}" if name in _BY_NAME else path
+
+    def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
+        """Return how many bytes an operation may have to send or copy, for its deadline."""
+        if name in ("flush", "fsync", "release"):
+            try:
+                return self._fs.open_files.handle(arguments[0]).file.node.size
+            except FsError:
+                return 0
+        if name in ("setattr", "unlink", "rename"):
+            node = self._table.get(arguments[0])
+            if name != "setattr" and isinstance(node, DirectoryNode):
+                node = node.children.get(arguments[1])
+            if isinstance(node, DirectoryNode):
+                return sum(below.size for below in node.descendants() if isinstance(below, FileNode))
+            return node.size if isinstance(node, FileNode) else 0
+        return 0
+
+    async def _lookup(self, parent_inode: int, name: bytes) -> Node:
+        return await self._namespace.lookup(self._directory(parent_inode), name)
+
+    def _node(self, inode: int) -> Node:
+        node = self._table.get(inode)
+        if node is None:
+            raise StaleObject(f"inode {inode} has been forgotten")
+        return node
+
+    def _directory(self, inode: int) -> DirectoryNode:
+        node = self._node(inode)
+        if not isinstance(node, DirectoryNode):
+            raise NotADirectory(node.path())
+        return node
+
+    def _file(self, inode: int) -> FileNode:
+        node = self._node(inode)
+        if not isinstance(node, FileNode):
+            raise IsADirectory(node.path())
+        return node
+
+    def _found(self, node: Node) -> pyfuse3.EntryAttributes:
+        """Answer with an entry: the kernel counts it as looked up once more."""
+        attributes = self._attributes(node)
+        node.lookup_count += 1
+        return attributes
+
+    def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        return self._converter.entry(node, self._namespace.time_left_s(node))
+
+    def _path(self, inode: int) -> str:
+        node = self._table.get(inode)
+        return f"inode {inode}" if node is None else node.path().rstrip("/") or "/"
+
+    def _open_path(self, number: int) -> str:
+        try:
+            return self._fs.open_files.handle(number).file.node.path()
+        except FsError:
+            return f"handle {number}"
+
+
+#: Operations whose second argument is a name in the directory that the first one is.
+_BY_NAME = frozenset(("lookup", "mknod", "mkdir", "unlink", "rmdir", "symlink", "create"))
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _file_info(number: int, keep_pages: bool) -> pyfuse3.FileInfo:
+    return pyfuse3.FileInfo(
+        fh=pyfuse3.FileHandleT(number), direct_io=False, keep_cache=keep_pages, nonseekable=False
+    )

@@ -1,0 +1,220 @@
+"""The composition root: builds the layers, starts them, drains them, stops them. Nothing else does."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import trio
+
+from s3mount.config import MountConfig
+from s3mount.core.exits import Exit
+from s3mount.core.keys import Location
+from s3mount.core.readahead import Readahead
+from s3mount.data.block_cache import BlockCache
+from s3mount.data.spool import SpoolDir
+from s3mount.data.uploader import Uploader
+from s3mount.fs.attributes import AttributeWriter
+from s3mount.fs.directories import DirectoryHandles
+from s3mount.fs.files import Files
+from s3mount.fs.open_files import FileServices, OpenFiles
+from s3mount.fs.ownership import Defaults
+from s3mount.fs.rename import Renamer
+from s3mount.fs.tree import Tree
+from s3mount.fuse import session
+from s3mount.fuse.convert import Converter
+from s3mount.fuse.operations import FileSystem, Operations
+from s3mount.meta.inodes import InodeTable
+from s3mount.meta.namespace import Namespace
+from s3mount.meta.policy import NamePolicy
+from s3mount.store.base import ObjectStore
+from s3mount.store.checked import CheckedStore
+from s3mount.store.client import ClientOptions, Connections, build_client
+from s3mount.store.preflight import Facts, check
+from s3mount.store.s3 import S3Store
+
+log = logging.getLogger(__name__)
+
+
+def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
+    """Mount, serve until unmounted or told to end, drain.
+
+    SIGTERM and SIGINT drain and unmount; a second one does not wait for the drain.
+
+    Args:
+        on_ready: called once, when the kernel gets answers.
+
+    Returns: Exit.OK, or Exit.NOT_DRAINED if uploads are left in the spool.
+    Raises: StartupError before *on_ready* was called.
+    """
+    return trio.run(_serve, config, on_ready)
+
+
+async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
+    options = client_options(config)
+    client = build_client(options)
+    facts = await check(client, options, config.prefix)
+    s3 = S3Store(client, options)
+    try:
+        async with AsyncExitStack() as stack:
+            initialised = trio.Event()
+            fs = await build_file_system(config, CheckedStore(s3), facts, stack)
+            operations = Operations(
+                fs,
+                Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
+                operation_timeout_s=config.operation_timeout_s,
+                on_init=initialised.set,
+            )
+            session.open_session(operations, config.mountpoint, mount_options(config))
+            try:
+                await _run(config, fs, initialised, on_ready)
+            finally:
+                session.close_session()
+            return await _drain(config, fs)
+    finally:
+        s3.close()
+
+
+async def build_file_system(
+    config: MountConfig, store: ObjectStore, facts: Facts, stack: AsyncExitStack
+) -> FileSystem:
+    """Wire the layers between the store and the kernel; what must be closed goes onto *stack*.
+
+    Raises: StartupError (the spool directory cannot be used).
+    """
+    policy = NamePolicy(
+        ttl_s=config.ttl_s,
+        negative_ttl_s=config.negative_ttl_s,
+        attributes=config.attributes,
+        list_shows_attributes=bool(facts.list_has_metadata),
+        max_cached_names=config.max_cached_names,
+    )
+    namespace = Namespace(store, InodeTable(Location(config.prefix)), policy)
+    cache = await stack.enter_async_context(
+        BlockCache.open(
+            store,
+            capacity_bytes=config.memory_bytes,
+            block_size=config.block_size,
+        )
+    )
+    spool_dir = SpoolDir(
+        config.spool_dir, cap_bytes=config.spool_cap_bytes, free_floor_bytes=config.spool_free_bytes
+    )
+    stack.callback(spool_dir.close)
+    services = FileServices(
+        store=store,
+        namespace=namespace,
+        cache=cache,
+        spool_dir=spool_dir,
+        uploader=Uploader(store, part_size=config.part_size, concurrency=config.upload_concurrency),
+        new_readahead=lambda: Readahead(config.block_size, config.read_ahead_bytes),
+    )
+    defaults = _defaults(config)
+    open_files = OpenFiles(services)
+    files = Files(services, open_files, defaults, read_only=config.read_only)
+    tree = Tree(services, open_files, defaults, read_only=config.read_only)
+    return FileSystem(
+        namespace=namespace,
+        open_files=open_files,
+        directories=DirectoryHandles(namespace),
+        files=files,
+        tree=tree,
+        renamer=Renamer(services, open_files, tree),
+        attributes=AttributeWriter(services, open_files, files, defaults, read_only=config.read_only),
+    )
+
+
+async def _run(
+    config: MountConfig, fs: FileSystem, initialised: trio.Event, on_ready: Callable[[], None]
+) -> None:
+    """Serve the kernel until the mount is gone, by umount(8) or by a signal."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_announce, config, initialised, on_ready)
+        nursery.start_soon(_stop_on_signal, config, fs)
+        await session.serve()
+        nursery.cancel_scope.cancel()
+
+
+async def _announce(config: MountConfig, initialised: trio.Event, on_ready: Callable[[], None]) -> None:
+    await initialised.wait()
+    await session.tune(config.mountpoint)
+    log.info("mounted %s at %s", config.source, config.mountpoint)
+    on_ready()
+
+
+async def _stop_on_signal(config: MountConfig, fs: FileSystem) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: draining, then unmounting %s", signal.Signals(number).name, config.mountpoint)
+            break
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drain_and_stop, config, fs)
+            async for number in signals:
+                log.warning("%s again: not waiting for uploads", signal.Signals(number).name)
+                session.stop()
+
+
+async def _drain_and_stop(config: MountConfig, fs: FileSystem) -> None:
+    await _drain(config, fs)
+    session.stop()
+
+
+async def _drain(config: MountConfig, fs: FileSystem) -> int:
+    """Upload whatever is unsent, within the drain timeout; say what is left."""
+    with trio.move_on_after(config.drain_timeout_s):
+        await fs.files.upload_all()
+    left = fs.open_files.unsent()
+    for file in left:
+        path = file.spool.path if file.spool is not None else "(no spool)"
+        log.error("%s is not in the bucket; its bytes are in %s", file.node.path(), path)
+    return Exit.NOT_DRAINED if left else Exit.OK
+
+
+def client_options(config: MountConfig) -> ClientOptions:
+    """Return what the store needs of *config*."""
+    return ClientOptions(
+        bucket=config.bucket,
+        endpoint_url=config.endpoint_url,
+        region=config.region,
+        profile=config.profile,
+        sign_requests=config.sign_requests,
+        verify_tls=config.verify_ssl,
+        ca_bundle=config.ca_bundle,
+        addressing_style=config.addressing_style,
+        credentials_file=config.credentials_file,
+        checksums=config.checksums,
+        connect_timeout_s=config.connect_timeout_s,
+        read_timeout_s=config.read_timeout_s,
+        deadline_s=config.operation_timeout_s,
+        attempts=config.attempts,
+        connections=Connections(
+            get=config.download_concurrency,
+            background_get=config.download_concurrency,
+            upload=config.upload_concurrency,
+            meta=config.metadata_concurrency,
+        ),
+    )
+
+
+def mount_options(config: MountConfig) -> set[str]:
+    """Return the options of mount(2) and libfuse.
+
+    default_permissions: the kernel checks modes, so that what `ls -l` shows is what holds.
+    """
+    # libfuse splits at commas, and a backslash keeps one.
+    source = config.source.replace("\\", "\\\\").replace(",", "\\,")
+    options = {"default_permissions", f"fsname={source}", "subtype=s3mount", *config.mount_options}
+    if config.read_only:
+        options.add("ro")
+    if config.allow_other:
+        options.add("allow_other")
+    if config.allow_root:
+        options.add("allow_root")
+    return options
+
+
+def _defaults(config: MountConfig) -> Defaults:
+    return Defaults(uid=config.uid, gid=config.gid, file_mode=config.file_mode, dir_mode=config.dir_mode)
