@@ -1,0 +1,36 @@
+"""The ``s3mount`` command, one file a command. May import everything; nothing imports it.
+
+Each command module has ``add_parser(commands)``, and sets ``run(arguments) -> exit code`` as its parser's
+default; what is slow to import is imported inside ``run``, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from s3mount.cli.parser import parse
+from s3mount.core.exits import Exit
+from s3mount.errors import StartupError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every expected failure is one line on standard error."""
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        return int(arguments.run(arguments))
+    except StartupError as error:
+        say_failure(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output (`s3mount mount --help | head`) has seen enough.
+        sys.stderr.close()
+        return int(Exit.FAILURE)
+
+
+def say_failure(error: StartupError) -> None:
+    """Write ``s3mount: THING: CAUSE; ADVICE`` to standard error, as one line whatever is in it."""
+    line = " ".join(str(error).split())
+    print(f"s3mount: {line}", file=sys.stderr, flush=True)

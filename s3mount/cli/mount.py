@@ -1,0 +1,214 @@
+"""``s3mount mount``: the command line, the checks, and then the mount in front or in the background."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from s3mount.cli.mount_table import resolve
+from s3mount.cli.parser import Commands, wrapped
+from s3mount.config import MountConfig, make_config
+from s3mount.config.mount_options import Chosen
+from s3mount.config.options import GROUPS, OPTIONS, Option
+from s3mount.core.exits import Exit
+from s3mount.errors import StartupError
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Mount BUCKET, or what is under PREFIX in it, at DIR, and return when it answers.
+
+Keys come from the usual places (environment, ~/.aws, SSO, instance, ...) and are never written on the
+command line.
+
+Sizes: 4096, 64M, 1GiB. Times: 5s, 1m, 500ms. Every option can also be written with -o, as in fstab.
+"""
+
+_EXAMPLES = """\
+examples:
+  s3mount mount my-bucket /mnt/data
+  s3mount mount s3://my-bucket/photos ~/photos --endpoint-url http://127.0.0.1:9000
+  s3mount mount my-bucket /mnt/data -o ro,allow_other,uid=1000,ttl=1m
+"""
+
+EXIT_TEXTS: dict[Exit, str] = {
+    Exit.OK: "mounted, or in the foreground unmounted and drained",
+    Exit.FAILURE: "anything without a number of its own",
+    Exit.USAGE: "the command line",
+    Exit.CONFIG: "a value, a profile or the credentials file",
+    Exit.STORE_UNREACHABLE: "the server cannot be reached",
+    Exit.STORE_REFUSED: "the server refused: keys, permissions, or this machine's clock",
+    Exit.NO_SUCH_BUCKET: "there is no such bucket",
+    Exit.WRONG_REGION: "the bucket is in another region",
+    Exit.NOT_S3: "the server does not speak S3",
+    Exit.TLS: "the server's certificate, or TLS itself",
+    Exit.MOUNTPOINT: "the mountpoint: missing, no directory, not empty, dead, busy",
+    Exit.FUSE: "/dev/fuse, fusermount3, or an option that is not permitted",
+    Exit.CACHE_DIR: "the cache or spool directory",
+    Exit.NOT_DRAINED: "not everything was uploaded in time; the spool has it",
+}
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and all options to *commands*."""
+    parser = commands.add_parser(
+        "mount",
+        help="mount a bucket",
+        usage="s3mount mount BUCKET[/PREFIX] DIR [options]",
+        description=wrapped(_DESCRIPTION) + "\n\n" + _EXAMPLES,
+        epilog=_exit_codes(),
+    )
+    parser.set_defaults(run=run, chosen=None)
+    parser.add_argument("source", metavar="BUCKET[/PREFIX]", help="or s3://BUCKET/PREFIX")
+    parser.add_argument("directory", metavar="DIR", help="an empty directory")
+    parser.add_argument(
+        "-o",
+        action=_MountOptions,
+        default=argparse.SUPPRESS,
+        metavar="NAME[=VALUE],...",
+        help="options as in fstab: any below without the dashes, ro, rw, noexec, noatime, and what mount(8) "
+        "and systemd use (_netdev, nofail, x-*, ...); a comma within a value is written \\,",
+    )
+    for title in GROUPS:
+        group = parser.add_argument_group(title)
+        for option in OPTIONS:
+            if option.group == title:
+                _add_option(group, option)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Mount; in the foreground, until it is unmounted.
+
+    Raises: StartupError.
+    """
+    from s3mount import logs
+    from s3mount.cli import checks, daemon
+
+    config = config_from(arguments)
+    before = checks.check_all(config)
+    log_file = config.log_file or (None if config.foreground else default_log_file(config))
+    try:
+        logs.configure(
+            level=config.log_level,
+            format=config.log_format,
+            log_file=Path(log_file) if log_file else None,
+            rotate=config.log_file is None,
+        )
+    except OSError as error:
+        raise StartupError(
+            f"log file {log_file}",
+            f"it cannot be written to ({error.strerror})",
+            "name another with --log-file",
+            Exit.CONFIG,
+        ) from None
+    if config.foreground or log_file is None:
+        return _run_in_foreground(config, log_file)
+    daemon.start(config, log_file, before)
+    print(f"s3mount: {config.source} is mounted at {config.mountpoint}; log: {log_file}")
+    return int(Exit.OK)
+
+
+def config_from(arguments: argparse.Namespace) -> MountConfig:
+    """Return what the command line says.
+
+    Raises: StartupError.
+    """
+    chosen: Chosen = arguments.chosen or Chosen()
+    directory = resolve(os.path.expanduser(arguments.directory))
+    return make_config(arguments.source, directory, chosen.values, tuple(chosen.passed))
+
+
+def default_log_file(config: MountConfig) -> str:
+    """Return where a mount in the background logs, its directory made if need be.
+
+    Raises: StartupError.
+    """
+    from s3mount.cli.checks import check_directory
+    from s3mount.config.machine import state_dir
+
+    directory = state_dir() / "log"
+    check_directory("log directory", str(directory), "--log-file")
+    return str(directory / f"{Path(config.spool_dir).name}.log")
+
+
+def _run_in_foreground(config: MountConfig, log_file: str | None) -> int:
+    from s3mount.cli.serving import serve_mount
+
+    def ready() -> None:
+        log.info("%s is mounted at %s", config.source, config.mountpoint)
+
+    try:
+        return serve_mount(config, log_file=log_file, on_ready=ready)
+    except StartupError:
+        raise
+    except Exception as error:
+        log.exception("the mount ended unexpectedly")
+        raise StartupError(
+            "mount",
+            f"it ended unexpectedly ({type(error).__name__})",
+            f"see {log_file or 'the log above'}",
+            Exit.FAILURE,
+        ) from None
+
+
+class _SetOption(argparse.Action):
+    """Take one option of the table into the namespace's ``chosen``."""
+
+    def __init__(self, option: Option, **settings: Any) -> None:
+        super().__init__(nargs=0 if option.is_switch else None, **settings)
+        self._option = option
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        text = values if isinstance(values, str) else None
+        _chosen(namespace).set(self._option, text, option_string or f"--{self._option.name}")
+
+
+class _MountOptions(argparse.Action):
+    """Take one ``-o`` argument into the namespace's ``chosen``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        _chosen(namespace).add(str(values))
+
+
+def _chosen(namespace: argparse.Namespace) -> Chosen:
+    if namespace.chosen is None:
+        namespace.chosen = Chosen()
+    chosen: Chosen = namespace.chosen
+    return chosen
+
+
+def _add_option(group: argparse._ArgumentGroup, option: Option) -> None:
+    names = [f"-{option.short}"] if option.short else []
+    default = option.describe_default()
+    text = option.help if default is None else f"{option.help} [{default}]"
+    group.add_argument(
+        *names,
+        f"--{option.name}",
+        action=_SetOption,
+        option=option,
+        dest="chosen",
+        default=argparse.SUPPRESS,
+        metavar=option.metavar or None,
+        help=text.replace("%", "%%"),
+    )
+
+
+def _exit_codes() -> str:
+    lines = (f"  {code.value:>2}  {text}" for code, text in EXIT_TEXTS.items())
+    return "exit codes:\n" + "\n".join(lines)

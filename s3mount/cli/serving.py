@@ -1,0 +1,68 @@
+"""Serve one mount in this process, leaving word of it for ``s3mount umount``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from s3mount import runtime
+from s3mount.config import MountConfig
+from s3mount.core.exits import Exit
+
+log = logging.getLogger(__name__)
+
+
+def serve_mount(config: MountConfig, *, log_file: str | None, on_ready: Callable[[], None]) -> int:
+    """Serve *config* until it is unmounted and drained, and return the exit code.
+
+    Args:
+        on_ready: called once the mount answers.
+
+    Raises: StartupError before *on_ready*.
+    """
+    from s3mount.mount import serve
+
+    record = _Record(config, log_file)
+
+    def ready() -> None:
+        record.begin()
+        on_ready()
+
+    exit_code = int(Exit.FAILURE)
+    try:
+        exit_code = serve(config, on_ready=ready)
+    finally:
+        record.end(exit_code)
+    return exit_code
+
+
+class _Record:
+    """The state file. Without one the mount works, and ``s3mount umount`` cannot wait for it."""
+
+    def __init__(self, config: MountConfig, log_file: str | None) -> None:
+        pid = os.getpid()
+        self._state = runtime.MountState(
+            pid=pid,
+            started=runtime.process_started(pid) or 0,
+            mountpoint=config.mountpoint,
+            source=config.source,
+            spool_dir=config.spool_dir,
+            drain_timeout_s=config.drain_timeout_s,
+            log_file=log_file,
+        )
+        self._directory: Path | None = None
+
+    def begin(self) -> None:
+        try:
+            directory = runtime.usable_directory()
+            runtime.write(self._state, directory)
+        except (OSError, runtime.UnsafeDirectory) as error:
+            log.warning("no state file, so umount cannot wait for this process: %s", error)
+        else:
+            self._directory = directory
+
+    def end(self, exit_code: int) -> None:
+        if self._directory is not None:
+            runtime.record_end(self._state, exit_code, self._directory)

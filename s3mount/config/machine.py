@@ -1,0 +1,84 @@
+"""What defaults depend on: this machine's memory, this user's directories."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+MAX_DEFAULT_MEMORY = 512 * 1024**2
+# Below this the block cache cannot hold what a handful of sequential readers look ahead.
+MIN_DEFAULT_MEMORY = 32 * 1024**2
+# cgroup v1 says "no limit" with the largest multiple of the page size in 63 bits.
+_CGROUP_V1_UNLIMITED = 1 << 60
+
+
+def default_memory_bytes() -> int:
+    """Return a quarter of the memory this process may have, at most 512 MiB and at least 32 MiB."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = cgroup_memory_bytes()
+    available = physical if limit is None else min(physical, limit)
+    return max(MIN_DEFAULT_MEMORY, min(MAX_DEFAULT_MEMORY, available // 4))
+
+
+def cgroup_memory_bytes(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Return the tightest memory limit of this process's control groups, None without one.
+
+    Every ancestor's limit counts too. Inside a container the path in *membership* often does not exist
+    below *root*, whose own file then holds the container's limit; walking up finds it.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    limits: list[int] = []
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            limits.extend(_limits(root, path, "memory.max"))
+        elif "memory" in controllers.split(","):
+            limits.extend(_limits(root / "memory", path, "memory.limit_in_bytes"))
+    return min(limits, default=None)
+
+
+def _limits(root: Path, path: str, file_name: str) -> Iterator[int]:
+    relative = Path(path.lstrip("/"))
+    for directory in (relative, *relative.parents):
+        try:
+            text = (root / directory / file_name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < _CGROUP_V1_UNLIMITED:
+            yield int(text)
+
+
+def home() -> Path:
+    """Return the user's home directory: $HOME, or what the password file says."""
+    return Path(os.environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
+
+
+def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where s3mount keeps what must outlive a crash: spools and logs.
+
+    In this order: $STATE_DIRECTORY (given by systemd to a unit with StateDirectory=),
+    $XDG_STATE_HOME/s3mount, /var/lib/s3mount for root, ~/.local/state/s3mount. Never /tmp or /run: a
+    reboot empties those, and a spool may hold the only copy of what a program wrote.
+    """
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if (xdg := environment.get("XDG_STATE_HOME")) and Path(xdg).is_absolute():
+        return Path(xdg) / "s3mount"
+    if os.geteuid() == 0:
+        return Path("/var/lib/s3mount")
+    return home() / ".local" / "state" / "s3mount"
+
+
+def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where the demo keeps its server's data: $XDG_DATA_HOME/s3mount or ~/.local/share/s3mount."""
+    if (xdg := environment.get("XDG_DATA_HOME")) and Path(xdg).is_absolute():
+        return Path(xdg) / "s3mount"
+    return home() / ".local" / "share" / "s3mount"

@@ -1,0 +1,118 @@
+"""``-o name,name=value,…``: the same options, and those that mount(8) passes to everything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from s3mount.config.options import BY_NAME, Option, unknown_option
+from s3mount.core.exits import Exit
+from s3mount.errors import StartupError
+
+# Handed on to the kernel.
+_PASSED = frozenset({"noexec", "noatime", "nodiratime", "nosuid", "nodev"})
+# The opposite of a passed one.
+_UNDO = {"exec": "noexec", "atime": "noatime", "diratime": "nodiratime"}
+# For mount(8), systemd and whoever reads fstab; nothing for the mount itself.
+_IGNORED = frozenset(
+    {"_netdev", "async", "auto", "defaults", "fail", "group", "loud", "nofail", "noauto", "nogroup"}
+    | {"noiversion", "nomand", "noowner", "nouser", "nousers", "owner", "relatime", "silent", "user", "users"}
+)
+_IGNORED_PREFIXES = ("x-", "X-", "comment=", "user=", "uhelper=", "helper=")
+# A bucket that anyone can write to must not be able to hand out privileges.
+_REFUSED = frozenset({"suid", "dev"})
+_ALIASES = {"ro": ("read-only", True), "rw": ("read-only", False)}
+_WORDS = {
+    "yes": True,
+    "true": True,
+    "on": True,
+    "1": True,
+    "no": False,
+    "false": False,
+    "off": False,
+    "0": False,
+}
+
+
+@dataclass(slots=True)
+class Chosen:
+    """What the user chose: values by field of ``MountConfig``, later ones over earlier ones."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    passed: dict[str, None] = field(default_factory=lambda: {"nosuid": None, "nodev": None})
+
+    def add(self, text: str) -> None:
+        """Take in one ``-o`` argument.
+
+        Raises: StartupError (an unknown name, a value that cannot be, or an option that is refused).
+        """
+        for item in split_items(text):
+            self._add_item(item)
+
+    def set(self, option: Option, text: str | None, written: str) -> None:
+        """Set *option* to *text*, None for a switch without a value; *written* names it in errors.
+
+        Raises: StartupError.
+        """
+        self.values[option.field] = _value(option, text, written)
+
+    def _add_item(self, item: str) -> None:
+        name, equals, text = item.partition("=")
+        value = text if equals else None
+        if item in _PASSED:
+            self.passed[item] = None
+        elif item in _UNDO:
+            self.passed.pop(_UNDO[item], None)
+        elif item in _REFUSED:
+            raise StartupError(
+                f"option -o {item}",
+                "refused, since whoever can write to the bucket could then gain privileges here",
+                "leave it out",
+                Exit.USAGE,
+            )
+        elif name in _ALIASES and value is None:
+            target, chosen = _ALIASES[name]
+            self.values[BY_NAME[target].field] = chosen
+        elif (option := BY_NAME.get(name.replace("_", "-"))) is not None:
+            self.set(option, value, f"-o {name}")
+        elif item not in _IGNORED and not item.startswith(_IGNORED_PREFIXES):
+            raise unknown_option(name, _all_names())
+
+
+def split_items(text: str) -> Iterable[str]:
+    r"""Yield the comma-separated items of *text*; ``\,`` is a comma within a value."""
+    for item in re.split(r"(?<!\\),", text):
+        if stripped := item.replace("\\,", ",").strip():
+            yield stripped
+
+
+def _value(option: Option, text: str | None, written: str) -> Any:
+    if option.parse is None:
+        if text is None:
+            return option.switch_to
+        if text.lower() not in _WORDS:
+            raise StartupError(
+                f"option {written}", f"{text!r} is neither yes nor no", "leave the value out", Exit.USAGE
+            )
+        return option.switch_to == _WORDS[text.lower()]
+    if text is None:
+        raise StartupError(
+            f"option {written}",
+            "its value is missing",
+            f"write {written}={option.metavar}",
+            Exit.USAGE,
+        )
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        raise StartupError(
+            f"option {written}", str(error), "`s3mount mount --help` explains it", Exit.USAGE
+        ) from None
+
+
+def _all_names() -> list[str]:
+    """Every name that ``-o`` knows, as fstab usually spells it."""
+    names = [name.replace("-", "_") for name in BY_NAME]
+    return [*names, *_ALIASES, *sorted(_PASSED | _IGNORED | _UNDO.keys())]

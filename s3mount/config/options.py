@@ -1,0 +1,462 @@
+"""The one table of options: the command line, ``-o``, ``--help`` and the documentation come from it."""
+
+from __future__ import annotations
+
+import difflib
+import grp
+import os
+import pwd
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from s3mount.config import units
+from s3mount.config.machine import default_memory_bytes
+from s3mount.core.exits import Exit
+from s3mount.errors import StartupError
+
+STORE = "The store and who you are to it"
+ACCESS = "Who may do what"
+FRESHNESS = "How fresh, how exact"
+SPACE = "Memory and disk"
+SPEED = "Requests and their limits"
+LOGS = "Logs and running"
+GROUPS = (STORE, ACCESS, FRESHNESS, SPACE, SPEED, LOGS)
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One thing a user can choose.
+
+    Attributes:
+        name: on the command line ``--name``, with ``-o`` the same, where ``_`` may stand for ``-``.
+        field: the field of ``MountConfig`` that it sets.
+        help: what it does and what a change trades.
+        default: a value, or a function without arguments that finds it.
+        parse: text to value, raises ValueError; None marks a switch, which sets *field* to *switch_to*.
+        show: value to text, for the help.
+        default_text: instead of the shown default.
+    """
+
+    name: str
+    field: str
+    group: str
+    help: str
+    default: Any
+    parse: Callable[[str], Any] | None = None
+    switch_to: bool = True
+    metavar: str = ""
+    show: Callable[[Any], str] = str
+    default_text: str | None = None
+    short: str | None = None
+
+    @property
+    def is_switch(self) -> bool:
+        """True when it takes no value."""
+        return self.parse is None
+
+    def default_value(self) -> Any:
+        """Return the value where the user said nothing."""
+        return self.default() if callable(self.default) else self.default
+
+    def describe_default(self) -> str | None:
+        """Return the default as the help shows it; None for switches, which are off."""
+        if self.default_text is not None:
+            return self.default_text
+        if self.is_switch:
+            return None
+        value = self.default_value()
+        return "none" if value is None else self.show(value)
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a parser that accepts exactly *words*."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}{did_you_mean(text, words)}")
+        return text
+
+    return parse
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError("the path is empty")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("the value is empty")
+    return text
+
+
+def _uid(text: str) -> int:
+    try:
+        return int(text) if text.isdigit() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {text!r}") from None
+
+
+def _gid(text: str) -> int:
+    try:
+        return int(text) if text.isdigit() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise ValueError(f"there is no group {text!r}") from None
+
+
+def _size(name: str, field: str, group: str, default: Any, help: str, **more: Any) -> Option:
+    return Option(
+        name=name,
+        field=field,
+        group=group,
+        default=default,
+        help=help,
+        parse=units.parse_size,
+        show=units.format_size,
+        metavar="SIZE",
+        **more,
+    )
+
+
+def _time(name: str, field: str, group: str, default: float, help: str) -> Option:
+    return Option(
+        name=name,
+        field=field,
+        group=group,
+        default=default,
+        help=help,
+        parse=units.parse_seconds,
+        show=units.format_seconds,
+        metavar="TIME",
+    )
+
+
+def _number(name: str, group: str, default: int, help: str, field: str | None = None) -> Option:
+    return Option(
+        name=name,
+        field=field or name.replace("-", "_"),
+        group=group,
+        default=default,
+        help=help,
+        parse=_count,
+        metavar="N",
+    )
+
+
+def _switch(name: str, group: str, help: str, **more: Any) -> Option:
+    field = more.pop("field", name.replace("-", "_"))
+    to = more.pop("switch_to", True)
+    return Option(name=name, field=field, group=group, default=not to, help=help, switch_to=to, **more)
+
+
+def _mode(name: str, default: int | None, help: str, **more: Any) -> Option:
+    return Option(
+        name=name,
+        field=name.replace("-", "_"),
+        group=ACCESS,
+        default=default,
+        help=help,
+        parse=units.parse_mode,
+        show=units.format_mode,
+        metavar="MODE",
+        **more,
+    )
+
+
+def _named(name: str, group: str, help: str, parse: Callable[[str], Any], **more: Any) -> Option:
+    field = more.pop("field", name.replace("-", "_"))
+    return Option(name=name, field=field, group=group, help=help, parse=parse, **more)
+
+
+OPTIONS: tuple[Option, ...] = (
+    # --- the store
+    _named(
+        "endpoint-url",
+        STORE,
+        "The server, for example http://127.0.0.1:9000.",
+        _text,
+        default=None,
+        metavar="URL",
+        default_text="AWS, or what the AWS configuration says",
+    ),
+    _named(
+        "region",
+        STORE,
+        "The bucket's region.",
+        _text,
+        default=None,
+        metavar="NAME",
+        default_text="from the AWS configuration",
+    ),
+    _named(
+        "profile",
+        STORE,
+        "A profile of the AWS configuration.",
+        _text,
+        default=None,
+        metavar="NAME",
+        default_text="$AWS_PROFILE, or default",
+    ),
+    _named(
+        "credentials-file",
+        STORE,
+        "Keys in a file like ~/.aws/credentials, readable by its owner alone, instead of the usual places "
+        "(environment, profile, SSO, process, web identity, container, instance).",
+        _path,
+        default=None,
+        metavar="FILE",
+    ),
+    _switch(
+        "no-sign-request",
+        STORE,
+        "Ask without keys: public buckets.",
+        field="sign_requests",
+        switch_to=False,
+    ),
+    _switch(
+        "no-verify-ssl",
+        STORE,
+        "Do not check the server's certificate. Anyone between can then read and change everything; "
+        "--ca-bundle is the better answer to a private certificate.",
+        field="verify_ssl",
+        switch_to=False,
+    ),
+    _named(
+        "ca-bundle",
+        STORE,
+        "Certificates (PEM) to trust, for a server with a private authority.",
+        _path,
+        default=None,
+        metavar="FILE",
+        default_text="the usual authorities",
+    ),
+    _named(
+        "addressing-style",
+        STORE,
+        "auto, path or virtual. auto puts the bucket into the path for every server that is not AWS.",
+        one_of("auto", "path", "virtual"),
+        default="auto",
+        metavar="STYLE",
+    ),
+    _named(
+        "checksums",
+        STORE,
+        "auto, crc32 or when-required. auto sends a CRC32 with what it uploads unless the server refuses it; "
+        "when-required never sends one that the protocol does not ask for.",
+        one_of("auto", "crc32", "when-required"),
+        default="auto",
+        metavar="WHEN",
+    ),
+    # --- access
+    _switch("read-only", ACCESS, "Refuse every change (EROFS)."),
+    _switch(
+        "allow-other",
+        ACCESS,
+        "Let other users in, by the modes shown. Ordinary users need user_allow_other in /etc/fuse.conf.",
+    ),
+    _switch("allow-root", ACCESS, "Let root in beside you; otherwise not even root gets in."),
+    _named(
+        "uid",
+        ACCESS,
+        "Owner of what has none stored.",
+        _uid,
+        default=os.getuid,
+        metavar="USER",
+        default_text="you",
+    ),
+    _named(
+        "gid",
+        ACCESS,
+        "Group of what has none stored.",
+        _gid,
+        default=os.getgid,
+        metavar="GROUP",
+        default_text="yours",
+    ),
+    _mode("file-mode", 0o644, "Mode of files that have none stored."),
+    _mode("dir-mode", 0o755, "Mode of directories that have none stored."),
+    _mode("umask", None, "Bits to take away from --file-mode and --dir-mode, for example 0077."),
+    _switch("nonempty", ACCESS, "Mount over a directory that has files in it; they are hidden meanwhile."),
+    # --- freshness
+    _time(
+        "ttl",
+        "ttl_s",
+        FRESHNESS,
+        5.0,
+        "How long names, sizes and times are believed without asking again. More saves requests, and shows "
+        "other writers' changes later. An open() always asks again once this has passed.",
+    ),
+    _time(
+        "negative-ttl",
+        "negative_ttl_s",
+        FRESHNESS,
+        2.0,
+        "The same for names that do not exist.",
+    ),
+    _named(
+        "attributes",
+        FRESHNESS,
+        "Where modes, owners and times that programs stored are looked up when a directory is listed. "
+        "list: only in the listing itself, no request per file. auto: ask about a few files of a directory, "
+        "and about all when those have any. exact: one HEAD for every file listed.",
+        one_of("list", "auto", "exact"),
+        default="auto",
+        metavar="HOW",
+    ),
+    # --- space
+    _size(
+        "memory",
+        "memory_bytes",
+        SPACE,
+        default_memory_bytes,
+        "Memory for blocks read. More serves more re-reads without a request.",
+        default_text="a quarter of the machine's or container's, at most 512 MiB",
+    ),
+    _size(
+        "block-size",
+        "block_size",
+        SPACE,
+        1 * MIB,
+        "What one read fetches at least; a power of two. More suits long reads, less suits random ones.",
+    ),
+    _size(
+        "read-ahead",
+        "read_ahead_bytes",
+        SPACE,
+        None,
+        "How far ahead of a sequential reader to fetch, at most. More hides a distant server; each reader "
+        "may hold that much memory.",
+        default_text="32 MiB, at most a quarter of --memory",
+    ),
+    _named(
+        "cache-dir",
+        SPACE,
+        "Directory for blocks kept on disk.",
+        _path,
+        default=None,
+        metavar="DIR",
+    ),
+    _named(
+        "spool-dir",
+        SPACE,
+        "Directory for files being written, until the store has them; each mount uses a folder of its own in "
+        "it. Needs room for all files open for writing at once.",
+        _path,
+        default=None,
+        metavar="DIR",
+        default_text="~/.local/state/s3mount/spool, for root /var/lib/s3mount/spool",
+    ),
+    _size(
+        "spool-cap",
+        "spool_cap_bytes",
+        SPACE,
+        None,
+        "The most the spool may hold; writing beyond it fails with ENOSPC.",
+        default_text="no cap",
+    ),
+    _size(
+        "spool-free",
+        "spool_free_bytes",
+        SPACE,
+        512 * MIB,
+        "Free space to leave on the spool's disk; writing into it fails with ENOSPC.",
+    ),
+    _size(
+        "part-size",
+        "part_size",
+        SPACE,
+        16 * MIB,
+        "Size of a part of a multipart upload, 5 MiB to 5 GiB; grows by itself for files over 10,000 parts. "
+        "Smaller files go in one request.",
+    ),
+    _number(
+        "max-cached-names",
+        SPACE,
+        200_000,
+        "How many names to remember. A directory larger than this is listed page by page without being kept.",
+    ),
+    # --- speed
+    _number("download-concurrency", SPEED, 8, "GETs at once."),
+    _number("upload-concurrency", SPEED, 4, "PUTs and parts at once, each with --part-size on its way."),
+    _number("metadata-concurrency", SPEED, 16, "HEADs, LISTs, copies and deletes at once."),
+    _time("connect-timeout", "connect_timeout_s", SPEED, 5.0, "For the server to accept a connection."),
+    _time("read-timeout", "read_timeout_s", SPEED, 30.0, "For the next bytes of an answer."),
+    _number("attempts", SPEED, 4, "How often a request that failed on the way is sent, the first included."),
+    _time(
+        "operation-timeout",
+        "operation_timeout_s",
+        SPEED,
+        60.0,
+        "For one file operation, retries included; then it fails with ETIMEDOUT. Uploads may take longer.",
+    ),
+    _time(
+        "drain-timeout",
+        "drain_timeout_s",
+        SPEED,
+        300.0,
+        "For pending uploads when unmounting; what is left stays in the spool.",
+    ),
+    # --- logs
+    _switch("foreground", LOGS, "Stay in the foreground and log to standard error.", short="f"),
+    _named(
+        "log-level",
+        LOGS,
+        "debug (a line per operation), info, warning or error.",
+        one_of("debug", "info", "warning", "error"),
+        default="info",
+        metavar="LEVEL",
+    ),
+    _named(
+        "log-format",
+        LOGS,
+        "text, or json: one object a line.",
+        one_of("text", "json"),
+        default="text",
+        metavar="FORMAT",
+    ),
+    _named(
+        "log-file",
+        LOGS,
+        "Log here. Moved-away files are reopened, so logrotate needs nothing else.",
+        _path,
+        default=None,
+        metavar="FILE",
+        default_text="in the background, ~/.local/state/s3mount/log, for root /var/lib/s3mount/log, "
+        "at most 30 MiB",
+    ),
+)
+
+BY_NAME = {option.name: option for option in OPTIONS}
+
+_SECRET_NAME = re.compile(r"secret|passw|token|access.?key|credential(?!s.file)", re.IGNORECASE)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` for the known word most like *word*, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def unknown_option(written: str, known: Iterable[str]) -> StartupError:
+    """Return the error for an option that does not exist. *written* has no value in it."""
+    if _SECRET_NAME.search(written):
+        return StartupError(
+            f"option {written}",
+            "keys are never taken from the command line, where every user of this machine can read them",
+            "use the environment, an AWS profile or --credentials-file",
+            Exit.USAGE,
+        )
+    near = difflib.get_close_matches(written, list(known), n=1, cutoff=0.6)
+    advice = f"did you mean {near[0]}?" if near else "`s3mount mount --help` lists the options"
+    return StartupError(f"option {written}", "there is no such option", advice, Exit.USAGE)

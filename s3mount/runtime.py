@@ -1,0 +1,171 @@
+"""Which process serves which mountpoint: one small state file for each running mount.
+
+``s3mount umount`` reads it to wait for the right process, and only for that one: a process is known by
+its id together with the time it started, since ids are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import stat
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class MountState:
+    """One mount and the process behind it.
+
+    Attributes:
+        started: when the process started, in clock ticks since boot.
+        log_file: None when it logs to its terminal.
+        exit_code: how it ended, None while it runs; kept only when it did not end well.
+    """
+
+    pid: int
+    started: int
+    mountpoint: str
+    source: str
+    spool_dir: str
+    drain_timeout_s: float
+    log_file: str | None = None
+    exit_code: int | None = None
+
+    def is_running(self) -> bool:
+        """True while this very process exists, zombies excepted."""
+        return process_started(self.pid) == self.started
+
+
+class UnsafeDirectory(Exception):
+    """The directory for state files belongs to somebody else, or others may write into it."""
+
+
+def process_started(pid: int) -> int | None:
+    """Return when process *pid* started, in clock ticks since boot; None if it is gone or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The command's name, in parentheses, may hold anything; the fields after it are numbered from 3.
+    after_name = text.rpartition(")")[2].split()
+    state, started = after_name[0], after_name[19]
+    return None if state in "ZX" else int(started)
+
+
+def directories(uid: int) -> list[Path]:
+    """Return where the state files of *uid*'s mounts may be, the preferred place first."""
+    if uid == 0:
+        return [Path("/run/s3mount")]
+    found: list[Path] = []
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    if given and os.path.isabs(given) and uid == os.geteuid():
+        found.append(Path(given) / "s3mount")
+    found.append(Path(f"/run/user/{uid}/s3mount"))
+    found.append(Path(f"/tmp/s3mount-{uid}"))
+    return list(dict.fromkeys(found))
+
+
+def usable_directory() -> Path:
+    """Return the first directory that can hold this user's state files, created if need be.
+
+    Raises: OSError or UnsafeDirectory, of the last one tried.
+    """
+    candidates = directories(os.geteuid())
+    for candidate in candidates[:-1]:
+        with contextlib.suppress(OSError, UnsafeDirectory):
+            _prepare(candidate)
+            return candidate
+    _prepare(candidates[-1])
+    return candidates[-1]
+
+
+def write(state: MountState, directory: Path) -> None:
+    """Record *state*, replacing what was recorded for its mountpoint.
+
+    Raises: OSError.
+    """
+    path = directory / _file_name(state.mountpoint)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(state), file)
+    temporary.replace(path)
+
+
+def find(mountpoint: str, uid: int) -> tuple[MountState, Path] | None:
+    """Return what is recorded for *uid*'s mount at *mountpoint*, and the directory it was found in."""
+    for directory in directories(uid):
+        state = _read(directory / _file_name(mountpoint), uid)
+        if state is not None and state.mountpoint == mountpoint:
+            return state, directory
+    return None
+
+
+def forget(state: MountState, directory: Path) -> None:
+    """Remove the record of *state*, unless another mount has taken its place."""
+    path = directory / _file_name(state.mountpoint)
+    recorded = _read(path, None)
+    if recorded is None or (recorded.pid, recorded.started) == (state.pid, state.started):
+        path.unlink(missing_ok=True)
+
+
+def record_end(state: MountState, exit_code: int, directory: Path) -> None:
+    """Leave word of how the mount ended: no record after a good end, the exit code after another."""
+    with contextlib.suppress(OSError):
+        if exit_code == 0:
+            forget(state, directory)
+        else:
+            write(replace(state, exit_code=exit_code), directory)
+
+
+def wait_for_end(pid: int, started: int, timeout_s: float) -> bool:
+    """Wait until the process has ended; False when it is still there after *timeout_s*."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # Only now: the id may have been given to another process before it was opened.
+        if process_started(pid) != started:
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def _file_name(mountpoint: str) -> str:
+    return f"{hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:24]}.json"
+
+
+def _prepare(directory: Path) -> None:
+    """Make *directory*, for its owner alone, and see that nobody else could have put a trap into it."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise UnsafeDirectory(f"{directory} is not a directory of yours alone")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} is not writable")
+
+
+def _read(path: Path, owner: int | None) -> MountState | None:
+    """Return the record in *path*; None if there is none, or it is not *owner*'s or root's own."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or (owner is not None and found.st_uid not in (owner, 0)):
+            return None
+        try:
+            values = json.load(file)
+            state = MountState(**{field.name: values[field.name] for field in fields(MountState)})
+        except (ValueError, KeyError, TypeError):
+            return None
+    return state if isinstance(state.pid, int) and state.pid > 0 else None
