@@ -211,16 +211,13 @@ def _target(location: Location, name: bytes, rest: str, *, beside_prefix: bool) 
 
 def _resolve_more(location: Location, name: bytes, text: str) -> Target:
     head = _unescape(text.removesuffix(_MORE))
-    # The head is a head only if some component is cut just there. The next character that takes most
-    # room is NUL, and after a literal "%s3" the "=" that completes a mark.
-    for following in "\0=":
-        component = location.begun + head + following + "x" * NAME_MAX
-        shown = shown_name(location, component)
-        if shown is not None and shown.name == name:
-            if _is_over(location.prefix + head, KEY_MAX):
-                raise NameTooLong(f"the keys below {name!r} are over {KEY_MAX} bytes")
-            return Target(name, None, shown.more)
-    raise NotFound(f"{name!r} is not the spelling of a key")
+    # A head is one only if some component is cut just there, and NUL is the character that takes most room.
+    shown = shown_name(location, location.begun + head + "\0" + "x" * NAME_MAX)
+    if shown is None or shown.name != name:
+        raise NotFound(f"{name!r} is not the spelling of a key")
+    if _is_over(location.prefix + head, KEY_MAX):
+        raise NameTooLong(f"the keys below {name!r} are over {KEY_MAX} bytes")
+    return Target(name, None, shown.more)
 
 
 def _is_over(key: str, limit: int) -> bool:

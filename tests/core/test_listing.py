@@ -252,7 +252,7 @@ def test_over_long_components_share_a_pseudo_directory() -> None:
     assert entries[0].location is not None
     inner = entries_of(ListingReader(entries[0].location), delimited_pages(sizes, "x" * 247, page_size=10))
     assert names_of(inner) == [f"{i:09d}" for i in range(1000)]
-    pages = [page_of(["x" * 300]), page_of(), page_of(["x" * 301])]
+    pages = [page_of(["x" * 300, "x" * 301]), page_of(), page_of(["x" * 302])]
     assert names_of(entries_of(ListingReader(ROOT), pages)) == ["x" * 247 + "%s3=more/"]
 
 
