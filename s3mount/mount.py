@@ -110,7 +110,7 @@ async def build_file_system(
         cache=cache,
         spool_dir=spool_dir,
         uploader=Uploader(store, part_size=config.part_size, concurrency=config.upload_concurrency),
-        new_readahead=lambda: Readahead(config.block_size, config.read_ahead_bytes),
+        new_readahead=lambda: Readahead(config.block_size, cap_bytes=config.read_ahead_bytes),
     )
     defaults = _defaults(config)
     open_files = OpenFiles(services)

@@ -49,10 +49,9 @@ Handler = Callable[Concatenate[Self, P], Awaitable[R]]
 
 def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, R]]:
     """Give *handler* its catch-all, its deadline and its line in the log."""
-    name = handler.__name__  # type: ignore[attr-defined]
+    name = handler.__name__
 
-    @functools.wraps(handler)
-    async def guarded(self: Self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def guarded(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         began = time.monotonic()
         number = 0
         timeout_s = self.operation_timeout_s + self.transfer_bytes(name, args) / SLOWEST_TRANSFER
@@ -78,4 +77,5 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
                 log.debug("%s %s -> %s in %.1f ms", name, self.describe(name, args), result, elapsed_ms)
         raise pyfuse3.FUSEError(number)
 
+    functools.update_wrapper(guarded, handler)
     return guarded

@@ -50,7 +50,7 @@ class FileSystem:
     attributes: AttributeWriter
 
 
-class Operations(pyfuse3.Operations):  # type: ignore[misc]
+class Operations(pyfuse3.Operations):
     """One mounted bucket.
 
     Args:
@@ -206,7 +206,8 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc]
         return _file_info(number, True), self._found(node)
 
     @fuse_operation
-    async def read(self, fh: int, off: int, size: int) -> Buffer:
+    async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]
+        # pyfuse3 takes any contiguous buffer, whatever its stub says, and does not copy it.
         return await self._fs.files.read(fh, off, size)
 
     @fuse_operation
@@ -294,9 +295,9 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc]
             except FsError:
                 return 0
         if name in ("setattr", "unlink", "rename"):
-            node = self._table.get(arguments[0])
-            if name != "setattr" and isinstance(node, DirectoryNode):
-                node = node.children.get(arguments[1])
+            node: Node | None = self._table.get(arguments[0])
+            if name != "setattr":
+                node = node.children.get(arguments[1]) if isinstance(node, DirectoryNode) else None
             if isinstance(node, DirectoryNode):
                 return sum(below.size for below in node.descendants() if isinstance(below, FileNode))
             return node.size if isinstance(node, FileNode) else 0

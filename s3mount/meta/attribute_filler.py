@@ -53,22 +53,24 @@ class AttributeFiller:
 
     async def fill_one(self, node: Node) -> None:
         """Make the attributes of one looked-up node known, as far as the policy goes."""
+        if self._is_wanted(node):
+            await self._ask(node)
+            if node.parent is not None and node.attributes is not None:
+                self.judge(node.parent, node)
+
+    def _is_wanted(self, node: Node) -> bool:
         if node.attributes is not None or self._policy.attributes == "list" or not _is_in_store(node):
-            return
+            return False
         parent = node.parent
-        if self._policy.attributes == "auto" and parent is not None:
-            wanted = parent.ask_files if isinstance(node, FileNode) else parent.ask_directories
-            if wanted is False:
-                return
-        await self._ask(node)
-        if parent is not None and node.attributes is not None:
-            self.judge(parent, node)
+        if self._policy.attributes == "exact" or parent is None:
+            return True
+        return (parent.ask_files if isinstance(node, FileNode) else parent.ask_directories) is not False
 
     async def _fill_kind(
         self, directory: DirectoryNode, unknown: list[FileNode] | list[DirectoryNode], ask: bool | None
     ) -> bool | None:
         """Sample *unknown*, ask all where the sample says so; return whether this kind is to be asked."""
-        nodes: list[Node] = list(unknown)
+        nodes: list[Node] = [*unknown]
         if not nodes:
             return ask
         if not ask:

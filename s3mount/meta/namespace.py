@@ -186,13 +186,13 @@ class Namespace:
         """Ask for the first page of *parent*, and beside it for the one object if a page shows less."""
         stream = self.stream(parent)
         found: list[ObjectStat] = []
-        wants_head = self.policy.attributes != "list" and not self.policy.list_shows_attributes
-        wants_head = wants_head and parent.ask_files is not False and target.file_key is not None
+        asks_attributes = self.policy.attributes != "list" and not self.policy.list_shows_attributes
+        head_key = target.file_key if asks_attributes and parent.ask_files is not False else None
         try:
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    if wants_head:
-                        nursery.start_soon(self._head, target.file_key, found)
+                    if head_key is not None:
+                        nursery.start_soon(self._head, head_key, found)
                     await stream.next_page(with_attributes=False)
         finally:
             stream.close()

@@ -1,0 +1,57 @@
+"""Fixtures for tests on a real mount."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ServerPool
+from tests.support.mounting import Mount, Tools, mounts_below
+from tests.support.servers import Server
+
+#: The servers that people run; moto is for names that both lack.
+REAL_SERVERS = ("seaweedfs", "minio")
+
+MakeMount = Callable[..., Mount]
+
+
+@pytest.fixture(params=REAL_SERVERS)
+def real_server(request: pytest.FixtureRequest, server_pool: ServerPool) -> Server:
+    """SeaweedFS, then MinIO."""
+    return server_pool.get(request.param)
+
+
+@pytest.fixture
+def make_mount(tmp_path: Path) -> Iterator[MakeMount]:
+    """Mount a bucket (by default a fresh one) until the test ends; then no mount and no upload is left."""
+    made: list[tuple[Server, str]] = []
+    with ExitStack() as stack:
+
+        def make(server: Server, bucket: str | None = None, *options: str, **keywords: Any) -> Mount:
+            bucket = bucket or server.fresh_bucket()
+            base = tmp_path / f"mount{len(made)}"
+            base.mkdir()
+            made.append((server, bucket.partition("/")[0]))
+            return stack.enter_context(Mount(server, bucket, base, options, **keywords))
+
+        yield make
+    assert mounts_below(tmp_path) == []
+    for server, bucket in made:
+        answer = server.client().list_multipart_uploads(Bucket=bucket)
+        assert answer.get("Uploads", []) == []
+
+
+@pytest.fixture
+def mount(real_server: Server, make_mount: MakeMount) -> Mount:
+    """A fresh bucket on each real server, mounted."""
+    return make_mount(real_server)
+
+
+@pytest.fixture
+def tools(mount: Mount) -> Tools:
+    """Programs run in the mount."""
+    return Tools(mount)
