@@ -55,8 +55,8 @@ def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
 
 async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
     options = client_options(config)
+    facts = await check(options, config.prefix)
     client = build_client(options)
-    facts = await check(client, options, config.prefix)
     s3 = S3Store(client, options)
     try:
         async with AsyncExitStack() as stack:
@@ -89,7 +89,7 @@ async def build_file_system(
         ttl_s=config.ttl_s,
         negative_ttl_s=config.negative_ttl_s,
         attributes=config.attributes,
-        list_shows_attributes=bool(facts.list_has_metadata),
+        list_shows_attributes=facts.list_has_metadata,
         max_cached_names=config.max_cached_names,
     )
     namespace = Namespace(store, InodeTable(Location(config.prefix)), policy)

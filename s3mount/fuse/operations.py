@@ -239,9 +239,9 @@ class Operations(pyfuse3.Operations):
         parent = directory.parent or directory
         position = start_id
         # "." and ".." take no lookup count.
-        for dots, node in ((b".", directory), (b"..", parent))[position:2]:
+        for dots, place in ((b".", directory), (b"..", parent))[position:2]:
             position += 1
-            if not pyfuse3.readdir_reply(token, dots, self._attributes(node), position):
+            if not pyfuse3.readdir_reply(token, dots, self._attributes(place), position):
                 return
         while entries := await handle.entries_from(position - 2):
             for name, node in entries:
@@ -295,9 +295,10 @@ class Operations(pyfuse3.Operations):
             except FsError:
                 return 0
         if name in ("setattr", "unlink", "rename"):
-            node: Node | None = self._table.get(arguments[0])
+            first = self._table.get(arguments[0])
+            node = first
             if name != "setattr":
-                node = node.children.get(arguments[1]) if isinstance(node, DirectoryNode) else None
+                node = first.children.get(arguments[1]) if isinstance(first, DirectoryNode) else None
             if isinstance(node, DirectoryNode):
                 return sum(below.size for below in node.descendants() if isinstance(below, FileNode))
             return node.size if isinstance(node, FileNode) else 0

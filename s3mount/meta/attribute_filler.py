@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import trio
 
 from s3mount.core.attributes import Attributes
+from s3mount.core.objects import ListPage
 from s3mount.errors import AccessDenied, NotFound, collapsed
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import observe_marker, stored_attributes
@@ -34,6 +35,17 @@ class AttributeFiller:
     def __init__(self, store: ObjectStore, policy: NamePolicy) -> None:
         self._store = store
         self._policy = policy
+        self._list_shows_attributes = policy.list_shows_attributes
+
+    @property
+    def asks_beside_list(self) -> bool:
+        """Whether a LIST alone will not tell the attributes of a file, so that a HEAD had better go along."""
+        return self._policy.attributes != "list" and self._list_shows_attributes is False
+
+    def learn(self, page: ListPage) -> None:
+        """See from a page with objects whether this server's LIST carries their metadata."""
+        if page.objects:
+            self._list_shows_attributes = any(stat.headers is not None for stat in page.objects)
 
     async def fill(self, directory: DirectoryNode, nodes: Iterable[Node]) -> None:
         """Make the attributes of a page of *directory*'s entries known, as far as the policy goes.

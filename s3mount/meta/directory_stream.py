@@ -74,6 +74,7 @@ class DirectoryStream:
             return None
         asked_at = self._clock()
         answer = await self._store.list_page(self._directory.location.prefix, token=self._token)
+        self._filler.learn(answer)
         entries = self._reader.feed(answer)
         self._token = answer.next_token
         if not answer.truncated:

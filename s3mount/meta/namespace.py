@@ -186,8 +186,8 @@ class Namespace:
         """Ask for the first page of *parent*, and beside it for the one object if a page shows less."""
         stream = self.stream(parent)
         found: list[ObjectStat] = []
-        asks_attributes = self.policy.attributes != "list" and not self.policy.list_shows_attributes
-        head_key = target.file_key if asks_attributes and parent.ask_files is not False else None
+        asks = self.filler.asks_beside_list and parent.ask_files is not False
+        head_key = target.file_key if asks else None
         try:
             with collapsed():
                 async with trio.open_nursery() as nursery:
