@@ -38,7 +38,7 @@ class Connection:
     def __init__(self, connected: socket.socket) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = connected
-        self._file: io.BufferedReader = connected.makefile("rb", buffering=64 * 1024)
+        self._file = io.BufferedReader(connected.makefile("rb", buffering=0), 64 * 1024)
 
     def read_head(self) -> Head:
         """Read up to and with the empty line. Raises: Ended."""
