@@ -104,9 +104,9 @@ class Files:
         file = handle.file
         if not file.node.is_linked:
             return
-        if not file.has_new_bytes and file.node.size == 0 and file.is_unsent:
-            if has_open(handle.pid, file.node.inode):
-                return
+        is_empty_still = file.is_unsent and not file.has_new_bytes and file.node.size == 0
+        if is_empty_still and has_open(handle.pid, file.node.inode):
+            return
         await file.upload()
 
     async def fsync(self, number: int) -> None:
