@@ -49,6 +49,7 @@ class DirectoryHandle:
         if self._stream is None:
             cached = self._namespace.cached_listing(self.directory)
             if cached is not None:
+                await self._namespace.filler.fill(self.directory, [node for _, node in cached])
                 self._window, self._is_complete = cached, True
                 return
             self._stream = self._namespace.stream(self.directory)

@@ -52,13 +52,19 @@ class Files:
     ) -> tuple[FileNode, int]:
         """Make a new file that only this host has until it is closed; return it open.
 
+        One that came up since the kernel looked is opened instead, unless *flags* have O_EXCL.
+
         Raises: AlreadyExists, InvalidArgument, NameTooLong, IllegalName, ReadOnly, NoSpace.
         """
         if self._read_only:
             raise ReadOnly(f"{parent.path()}: the mount is read-only")
         key = target_for_new(parent, name).new_file_key()
-        if name in parent.children:
-            raise AlreadyExists(f"{parent.path()}: {name!r} is there")
+        there = parent.children.get(name)
+        if isinstance(there, FileNode) and not flags & os.O_EXCL:
+            number, _ = await self.open(there, flags, caller)
+            return there, number
+        if there is not None:
+            raise AlreadyExists(there.path())
         attributes = new_attributes(self._defaults, caller, mode, is_directory=False)
         node = self._table.new_file(parent, name, key)
         node.attributes = attributes

@@ -62,7 +62,7 @@ class Renamer:
         has everything it had.
         """
         self._tree.check_writable(parent)
-        node = await self._namespace.lookup(parent, name)
+        node = await self._namespace.existing(parent, name)
         replaced = await self._find(new_parent, new_name, force=no_replace)
         if replaced is node:
             return

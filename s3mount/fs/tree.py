@@ -79,7 +79,7 @@ class Tree:
         Raises: DirectoryNotEmpty, NotADirectory, NotFound.
         """
         self.check_writable(parent)
-        node = await self._namespace.lookup(parent, name)
+        node = await self._namespace.existing(parent, name)
         if not isinstance(node, DirectoryNode):
             raise NotADirectory(node.path())
         await self.check_empty(node)
@@ -138,7 +138,7 @@ class Tree:
         Raises: IsADirectory, NotFound, what the store raises.
         """
         self.check_writable(parent)
-        node = await self._namespace.lookup(parent, name)
+        node = await self._namespace.existing(parent, name)
         if not isinstance(node, FileNode):
             raise IsADirectory(node.path())
         await self.detach_readers(node)

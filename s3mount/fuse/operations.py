@@ -289,7 +289,8 @@ class Operations(pyfuse3.Operations):
 
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Return how many bytes an operation may have to send or copy, for its deadline."""
-        if name in ("flush", "fsync", "release"):
+        if name in ("write", "flush", "fsync", "release"):
+            # A write may have to wait for the upload of what was there before.
             try:
                 return self._fs.open_files.handle(arguments[0]).file.node.size
             except FsError:

@@ -54,6 +54,8 @@ class DirectoryStream:
         DirectoryStream._last_id += 1
         self._id = DirectoryStream._last_id
         self.is_done = False
+        # A page whose attributes could not be asked for: the next call tries again.
+        self._unfilled: Page | None = None
         self._is_open = True
         directory.listings += 1
 
@@ -70,8 +72,16 @@ class DirectoryStream:
 
         Raises: what the store raises; the stream may be asked again then.
         """
-        if self.is_done:
-            return None
+        if self._unfilled is None:
+            if self.is_done:
+                return None
+            self._unfilled = await self._ask()
+        if with_attributes:
+            await self._filler.fill(self._directory, [node for _, node in self._unfilled])
+        page, self._unfilled = self._unfilled, None
+        return page
+
+    async def _ask(self) -> Page:
         asked_at = self._clock()
         answer = await self._store.list_page(self._directory.location.prefix, token=self._token)
         self._filler.learn(answer)
@@ -82,8 +92,6 @@ class DirectoryStream:
         page = self._take(entries, asked_at + self._policy.ttl_s)
         if not answer.truncated:
             page += self._finish()
-        if with_attributes:
-            await self._filler.fill(self._directory, [node for _, node in page])
         return page
 
     def _take(self, entries: list[DirEntry], fresh_until: float) -> Page:

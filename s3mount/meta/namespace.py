@@ -76,12 +76,21 @@ class Namespace:
         await self.filler.fill_one(child)
         return child
 
+    async def existing(self, parent: DirectoryNode, name: bytes) -> Node:
+        """Return the node under *name* for an operation that the kernel has just looked it up for.
+
+        Raises: as ``lookup``.
+        """
+        return parent.children.get(name) or await self.lookup(parent, name)
+
     async def refresh(self, node: Node) -> None:
         """Make sure that what is known of *node* is not older than the TTL.
 
         Raises: NotFound (gone), StaleObject (its name leads elsewhere now), what the store raises.
         """
         if node.parent is None or self.is_fresh(node):
+            return
+        if isinstance(node, FileNode) and await self._is_unchanged(node):
             return
         if await self.lookup(node.parent, node.name) is not node:
             raise StaleObject(f"{node.path()} has been replaced")
@@ -181,6 +190,18 @@ class Namespace:
         if not force and (parent.absent_until > now or parent.absent.get(name, 0.0) > now):
             raise NotFound(f"{parent.path()}: no entry {name!r}")
         return None
+
+    async def _is_unchanged(self, node: FileNode) -> bool:
+        """Ask for the one object; whether it is the version that *node* knows."""
+        asked_at = self._clock()
+        found: list[ObjectStat] = []
+        await self._head(node.key, found)
+        if not found or node.stat is None or found[0].etag != node.stat.etag or node.parent is None:
+            return False
+        if observe_file(self.table, node.parent, node.name, found[0]) is not node:
+            return False
+        node.fresh_until = asked_at + self.policy.ttl_s
+        return True
 
     async def _ask_directory(self, parent: DirectoryNode, target: Target) -> None:
         """Ask for the first page of *parent*, and beside it for the one object if a page shows less."""
