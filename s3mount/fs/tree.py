@@ -6,7 +6,6 @@ import logging
 from dataclasses import replace
 
 from s3mount.core.attributes import Attributes, to_metadata
-from s3mount.core.content_types import for_key
 from s3mount.core.objects import ByteRange, ObjectHeaders
 from s3mount.errors import (
     AlreadyExists,
@@ -106,7 +105,7 @@ class Tree:
         attributes = new_attributes(self._defaults, caller, 0o777, is_directory=False)
         attributes = replace(attributes, mode=0o777, is_symlink=True)
         metadata = to_metadata({}, attributes, is_directory=False)
-        headers = ObjectHeaders(content_type=for_key(""), metadata=metadata)
+        headers = ObjectHeaders(metadata=metadata)
         self._namespace.note_change(parent, name)
         answer = await self._store.put(key, target, headers)
         node = self._table.new_file(parent, name, key)

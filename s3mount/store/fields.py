@@ -36,7 +36,7 @@ def stat_of_head(key: str, answer: dict[str, Any]) -> ObjectStat:
     return ObjectStat(
         key=key,
         size=int(answer.get("ContentLength", -1)),
-        etag=str(answer.get("ETag") or ""),
+        etag=quoted(answer.get("ETag")) or "",
         last_modified_ns=whole_seconds_ns(modified) if isinstance(modified, datetime) else 0,
         headers=ObjectHeaders(
             **{ours: answer.get(theirs) for theirs, ours in _HEADERS if theirs != "StorageClass"},
@@ -51,7 +51,7 @@ def stat_of_head(key: str, answer: dict[str, Any]) -> ObjectStat:
 
 def write_answer(answer: dict[str, Any], etag: str | None) -> WriteAnswer:
     """Return what the answer to a write says."""
-    return WriteAnswer(etag=etag or None, server_time_ns=_date_ns(response_headers(answer).get("date")))
+    return WriteAnswer(etag=quoted(etag), server_time_ns=_date_ns(response_headers(answer).get("date")))
 
 
 def response_headers(answer: dict[str, Any]) -> dict[str, str]:
@@ -73,3 +73,13 @@ def _header_text(value: str) -> str:
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return value
+
+
+def quoted(etag: str | None) -> str | None:
+    """Return an ETag with its quotes; None for none.
+
+    SeaweedFS leaves them out of CopyObjectResult, and the two spellings must not be two versions.
+    """
+    if not etag:
+        return None
+    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'

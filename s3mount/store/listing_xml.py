@@ -16,6 +16,7 @@ from xml.parsers import expat
 
 from s3mount.core.objects import ListPage, ObjectHeaders, ObjectStat
 from s3mount.errors import BadAnswer
+from s3mount.store.fields import quoted
 
 ROOT: Final = "ListBucketResult"
 META_PREFIX: Final = "x-amz-meta-"
@@ -130,7 +131,7 @@ def _object(key: str, fields: dict[str, str], metadata: dict[str, str] | None) -
     return ObjectStat(
         key=key,
         size=int(fields["Size"]),
-        etag=fields.get("ETag", ""),
+        etag=quoted(fields.get("ETag")) or "",
         last_modified_ns=whole_seconds_ns(datetime.fromisoformat(fields["LastModified"])),
         headers=None if metadata is None else _headers(metadata, storage_class),
         storage_class=storage_class,

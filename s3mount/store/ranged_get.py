@@ -11,6 +11,7 @@ from urllib3.exceptions import ReadTimeoutError
 from s3mount.core.objects import ByteRange, RangeAnswer
 from s3mount.errors import StoreError, StoreTimeout, StoreUnavailable
 from s3mount.store.bodies import Exchange, Received, parse_content_range, read_body
+from s3mount.store.fields import quoted
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class RangedGet:
                 body = Received(0, None)
             else:
                 body = read_body(raw, buffer[: answered.size], exchange)
-        return RangeAnswer(answer.get("ETag") or None, answered, total, body.size), body
+        return RangeAnswer(quoted(answer.get("ETag")), answered, total, body.size), body
 
 
 def _fits(answered: ByteRange, span: ByteRange) -> bool:

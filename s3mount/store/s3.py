@@ -26,7 +26,7 @@ from s3mount.store.bodies import Exchange, request_body
 from s3mount.store.checksums import ChecksumSwitch
 from s3mount.store.client import ClientOptions, is_aws
 from s3mount.store.deletes import delete_keys
-from s3mount.store.fields import header_fields, stat_of_head, write_answer
+from s3mount.store.fields import header_fields, quoted, stat_of_head, write_answer
 from s3mount.store.hooks import metadata_in_list, page_of
 from s3mount.store.listing_xml import unquote_key
 from s3mount.store.ranged_get import RangedGet
@@ -149,7 +149,7 @@ class S3Store:
             PartNumber=number,
         )
         answer = await self._upload("UploadPart", upload.key, lambda: call(Body=request_body(body)))
-        return PartTag(number, answer.get("ETag") or None, body_size(body), answer.get("ChecksumCRC32"))
+        return PartTag(number, quoted(answer.get("ETag")), body_size(body), answer.get("ChecksumCRC32"))
 
     async def copy_part(
         self, upload: MultipartUpload, number: int, source_key: str, span: ByteRange, *, if_match: str
@@ -166,7 +166,7 @@ class S3Store:
         )
         answer = await self._write("UploadPartCopy", source_key, call, self._upload_limiter)
         copied = answer.get("CopyPartResult") or {}
-        return PartTag(number, copied.get("ETag") or None, span.size, copied.get("ChecksumCRC32"))
+        return PartTag(number, quoted(copied.get("ETag")), span.size, copied.get("ChecksumCRC32"))
 
     async def complete_multipart(
         self,
