@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from s3mount.core.objects import ObjectHeaders, ObjectStat, WriteAnswer
+from s3mount.store.etags import quoted
 from s3mount.store.listing_xml import NS_PER_S, normal_storage_class, whole_seconds_ns
 
 _HEADERS: Final = (
@@ -73,13 +74,3 @@ def _header_text(value: str) -> str:
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return value
-
-
-def quoted(etag: str | None) -> str | None:
-    """Return an ETag with its quotes; None for none.
-
-    SeaweedFS leaves them out of CopyObjectResult, and the two spellings must not be two versions.
-    """
-    if not etag:
-        return None
-    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'

@@ -16,7 +16,7 @@ from xml.parsers import expat
 
 from s3mount.core.objects import ListPage, ObjectHeaders, ObjectStat
 from s3mount.errors import BadAnswer
-from s3mount.store.fields import quoted
+from s3mount.store.etags import quoted
 
 ROOT: Final = "ListBucketResult"
 META_PREFIX: Final = "x-amz-meta-"

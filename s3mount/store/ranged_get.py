@@ -11,7 +11,7 @@ from urllib3.exceptions import ReadTimeoutError
 from s3mount.core.objects import ByteRange, RangeAnswer
 from s3mount.errors import StoreError, StoreTimeout, StoreUnavailable
 from s3mount.store.bodies import Exchange, Received, parse_content_range, read_body
-from s3mount.store.fields import quoted
+from s3mount.store.etags import quoted
 
 log = logging.getLogger(__name__)
 

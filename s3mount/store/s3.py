@@ -26,7 +26,8 @@ from s3mount.store.bodies import Exchange, request_body
 from s3mount.store.checksums import ChecksumSwitch
 from s3mount.store.client import ClientOptions, is_aws
 from s3mount.store.deletes import delete_keys
-from s3mount.store.fields import header_fields, quoted, stat_of_head, write_answer
+from s3mount.store.etags import quoted
+from s3mount.store.fields import header_fields, stat_of_head, write_answer
 from s3mount.store.hooks import metadata_in_list, page_of
 from s3mount.store.listing_xml import unquote_key
 from s3mount.store.ranged_get import RangedGet

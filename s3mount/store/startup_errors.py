@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from s3mount.core.exits import Exit
 from s3mount.errors import BadAnswer, StartupError
@@ -196,6 +197,10 @@ def _explain_connection(exc: Exception, target: Target) -> StartupError:
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return _explain_tls(cause, target)
+        if isinstance(cause, CertificateError):
+            said = f"certificate is not for this host: {_line(cause)}"
+            advice = "use a host name that the certificate is for"
+            return StartupError(target.endpoint, said, advice, Exit.TLS)
     text = " ".join(str(cause) for cause in causes)
     if any(record in text for record in TLS_RECORDS):
         return StartupError(target.endpoint, "speaks TLS", "use https:// in --endpoint-url", Exit.TLS)
