@@ -168,6 +168,10 @@ def _mounted(server: DemoServer, directory: str, home: Path) -> Iterator[subproc
         mount = start_child(command, stop_with=signal.SIGTERM, output=log, environment=server.environment())
     try:
         _wait_until_mounted(mount, directory, log_path)
+    except BaseException:
+        stop_child(mount, _DRAIN_S + 10)
+        raise
+    try:
         yield mount
     finally:
         exit_code = stop_child(mount, _DRAIN_S + 10)
