@@ -169,6 +169,7 @@ def test_mtime_is_read_as_a_number_of_seconds(text: str, mtime_ns: int | None) -
         (str(0o101755), 0o755),
         (str(stat.S_IFDIR | 0o1777), 0o1777),
         (str(stat.S_IFDIR | 0o6777), 0o777),
+        (str(stat.S_IFIFO | 0o644), None),
         ("-1", None),
         ("65536", None),
         ("99999999999999999999", None),
@@ -239,7 +240,8 @@ def test_foreign_copies_do_not_outlive_a_change() -> None:
         "colour": "blue",
         "mode": "33152",
     }
-    assert to_metadata({"s3cmd-attrs": "mode:33188/uid:0"}, Attributes(), is_directory=False) == {}
+    for gone in ({"s3cmd-attrs": "mode:33188/uid:0/"}, {"goog-reserved-posix-mode": "4755"}):
+        assert to_metadata(gone, Attributes(), is_directory=False) == {}
 
 
 def test_values_that_are_no_attributes_are_the_users_own() -> None:
