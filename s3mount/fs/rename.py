@@ -10,6 +10,7 @@ from dataclasses import replace
 import trio
 
 from s3mount.core.attributes import Attributes, to_metadata
+from s3mount.core.content_types import for_key
 from s3mount.core.objects import ObjectStat
 from s3mount.errors import (
     AlreadyExists,
@@ -149,6 +150,9 @@ class Renamer:
             is_directory = old.key.endswith("/")
             metadata = to_metadata(headers.metadata, stored, is_directory=is_directory)
             headers = replace(headers, metadata=metadata)
+        if headers.content_type in (None, for_key(old.key)):
+            # Given by the old name's extension, as of a program's temporary file: the new name knows better.
+            headers = replace(headers, content_type=for_key(new_key))
         answer = await self._services.uploader.copy(old, new_key, headers)
         if node is not None and not node.is_local:
             node.attributes = stored
