@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from s3mount.core.attributes import Attributes, to_metadata
+from s3mount.core.attributes import Attributes, to_metadata, without_checksums
 from s3mount.core.content_types import for_key
 from s3mount.core.filestate import FileEvent, FileState, advance
 from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteAnswer
@@ -178,7 +178,8 @@ class OpenFile:
         """Return the headers for the next upload: the old object's, with the attributes as they are now."""
         old = await self.known_headers()
         attributes = self.node.attributes or Attributes()
-        metadata = to_metadata(old.metadata, attributes, is_directory=False)
+        # What other tools noted of the old bytes would make the new ones look damaged to them.
+        metadata = to_metadata(without_checksums(old.metadata), attributes, is_directory=False)
         return replace(old, content_type=old.content_type or for_key(self.node.key), metadata=metadata)
 
     async def known_headers(self) -> ObjectHeaders:

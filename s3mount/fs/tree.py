@@ -160,7 +160,13 @@ class Tree:
         await self._open_files.drop_if_idle(file)
 
     async def _delete(self, node: FileNode) -> None:
-        if node.stat is not None:
+        if node.stat is None:
+            return
+        parent = node.parent
+        if parent is not None and node.key == parent.location.marker_key:
+            # The bytes of a marker show as a file; without them it still stands for the directory.
+            await self._store.put(node.key, b"", marker_headers(parent.attributes or Attributes()))
+        else:
             await self._store.delete(node.key)
 
     async def detach_readers(self, node: FileNode) -> None:

@@ -270,7 +270,7 @@ class Namespace:
             node = observe_directory(self.table, parent, target.name, target.directory)
             if isinstance(node, DirectoryNode) and first and first.key == target.directory.marker_key:
                 observe_marker(node, first)
-        elif found and (has_keys or not target.beside_prefix):
+        elif found and _shows_as_file(target, found[0]) and (has_keys or not target.beside_prefix):
             node = observe_file(self.table, parent, target.name, found[0], beside_prefix=target.beside_prefix)
         else:
             observe_absence(self.table, parent, target.name)
@@ -288,10 +288,16 @@ class Namespace:
             pages.append(await self._store.list_page(location.prefix, delimiter="", max_keys=1))
             return
         # Under the prefix of a pseudo-directory lie short names too, which it does not show.
-        page = await self._store.list_page(location.prefix)
         reader = ListingReader(location)
-        if reader.feed(page) or reader.finish():
-            pages.append(page)
+        token: str | None = None
+        while True:
+            page = await self._store.list_page(location.prefix, token=token)
+            if reader.feed(page) or (not page.truncated and reader.finish()):
+                pages.append(page)
+                return
+            if not page.truncated:
+                return
+            token = page.next_token
 
     def _remember_absence(self, parent: DirectoryNode, name: bytes) -> None:
         now = self._clock()
@@ -310,3 +316,8 @@ class Namespace:
             directory, _ = self._listed.popitem(last=False)
             if not directory.listings:
                 self.table.drop_cached(directory)
+
+
+def _shows_as_file(target: Target, stat: ObjectStat) -> bool:
+    """Whether the object is an entry: a directory's own marker is one only while it holds bytes."""
+    return stat.size > 0 or not target.is_marker
