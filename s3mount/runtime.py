@@ -107,18 +107,19 @@ def find(mountpoint: str, uid: int) -> tuple[MountState, Path] | None:
 
 def forget(state: MountState, directory: Path) -> None:
     """Remove the record of *state*, unless another mount has taken its place."""
-    path = directory / _file_name(state.mountpoint)
-    recorded = _read(path, None)
-    if recorded is None or (recorded.pid, recorded.started) == (state.pid, state.started):
-        path.unlink(missing_ok=True)
+    if _is_recorded(state, directory):
+        (directory / _file_name(state.mountpoint)).unlink(missing_ok=True)
 
 
 def record_end(state: MountState, exit_code: int, directory: Path) -> None:
-    """Leave word of how the mount ended: no record after a good end, the exit code after another."""
+    """Leave word of how the mount ended: no record after a good end, the exit code after another.
+
+    Another mount at the same place, begun while this one was draining, keeps its record.
+    """
     with contextlib.suppress(OSError):
         if exit_code == 0:
             forget(state, directory)
-        else:
+        elif _is_recorded(state, directory):
             write(replace(state, exit_code=exit_code), directory)
 
 
@@ -141,6 +142,11 @@ def wait_for_end(pid: int, started: int, timeout_s: float) -> bool:
 
 def _file_name(mountpoint: str) -> str:
     return f"{hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:24]}.json"
+
+
+def _is_recorded(state: MountState, directory: Path) -> bool:
+    recorded = _read(directory / _file_name(state.mountpoint), None)
+    return recorded is not None and (recorded.pid, recorded.started) == (state.pid, state.started)
 
 
 def _prepare(directory: Path) -> None:

@@ -119,9 +119,10 @@ def check_directory(name: str, path: str, option: str) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
+        in_the_way = error.errno in (errno.EEXIST, errno.ENOTDIR)
         raise StartupError(
             f"{name} {path}",
-            f"it cannot be written to ({error.strerror})",
+            "a file is in its way" if in_the_way else f"it cannot be written to ({error.strerror})",
             f"name another with {option}",
             Exit.CACHE_DIR,
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
@@ -24,7 +25,7 @@ def parse_size(text: str) -> int:
     if suffix and suffix.lower() == "ib" and not letter:
         raise ValueError(f"{text!r} is no size; write for example 64M or 1GiB")
     base = 1000 if letter and suffix and suffix.lower() == "b" else 1024
-    return int(float(number) * base ** _POWERS[letter.lower()])
+    return int(Fraction(number) * base ** _POWERS[letter.lower()])
 
 
 def format_size(size: int) -> str:
