@@ -1,0 +1,68 @@
+"""Reading and writing local files at a position: small ones at once, large ones in threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from s3mount.core.objects import ByteRange
+from s3mount.errors import FileTooLarge, FsError, NoSpace
+
+T = TypeVar("T")
+
+INLINE_BYTES = 256 << 10
+"""Below this the operation itself takes less than the 100 us that a hop to a thread and back costs."""
+
+
+class Disk:
+    """Runs disk operations; at most *threads* at once leave the event loop."""
+
+    def __init__(self, threads: int) -> None:
+        self._limiter = trio.CapacityLimiter(threads)
+
+    async def run(self, size: int, operation: Callable[[], T]) -> T:
+        """Run *operation*, which moves *size* bytes.
+
+        Cancel: not once it has begun; a write that is given up half-way could land later.
+        """
+        if size < INLINE_BYTES:
+            return operation()
+        return await trio.to_thread.run_sync(operation, limiter=self._limiter)
+
+
+def write_at(fd: int, data: memoryview, offset: int) -> tuple[int, OSError | None]:
+    """Write *data* at *offset*; return how many bytes are written, and what stopped it."""
+    done = 0
+    while done < len(data):
+        try:
+            written = os.pwrite(fd, data[done:], offset + done)
+        except OSError as exc:
+            return done, exc
+        if not written:
+            return done, OSError(errno.EIO, "the disk takes no more bytes and says no reason")
+        done += written
+    return done, None
+
+
+def read_at(fd: int, span: ByteRange) -> bytes:
+    """Return the bytes of *span*, zeros for what lies behind the end of the file."""
+    data = os.pread(fd, span.size, span.start)
+    while len(data) < span.size:  # one pread moves at most 2 GiB
+        more = os.pread(fd, span.size - len(data), span.start + len(data))
+        if not more:
+            return data + bytes(span.size - len(data))
+        data += more
+    return data
+
+
+def translated(exc: OSError, path: str) -> FsError:
+    """Return what a program sees of the local disk's failure."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"{path}: the disk is full")
+    if exc.errno == errno.EFBIG:
+        return FileTooLarge(f"{path}: larger than the spool's disk can store")
+    return FsError(f"{path}: the spool's disk failed: {exc.strerror}")
