@@ -44,7 +44,7 @@ class Converter:
         entry.st_size = size
         entry.st_blksize = self._preferred_io_bytes
         entry.st_blocks = -(-size // BLOCK)
-        mtime_ns = node.mtime_ns or self._born_ns
+        mtime_ns = self._born_ns if _has_no_time(node) else node.mtime_ns
         entry.st_mtime_ns = mtime_ns
         entry.st_ctime_ns = mtime_ns if node.ctime_ns is None else node.ctime_ns
         entry.st_atime_ns = mtime_ns if node.atime_ns is None else node.atime_ns
@@ -66,6 +66,13 @@ def attribute_change(attributes: pyfuse3.EntryAttributes, fields: pyfuse3.Setatt
 def caller(ctx: pyfuse3.RequestContext) -> Caller:
     """Return who asks."""
     return Caller(uid=ctx.uid, gid=ctx.gid, pid=ctx.pid)
+
+
+def _has_no_time(node: Node) -> bool:
+    """Whether *node* is a directory of which no time is known; 1970 itself may be one that was stored."""
+    if node.mtime_ns or isinstance(node, FileNode):
+        return False
+    return node.attributes is None or node.attributes.mtime_ns is None
 
 
 def _kind(node: Node) -> int:

@@ -188,6 +188,7 @@ class Namespace:
             is_local = isinstance(child, FileNode) and child.is_local
             return child if is_local or (child.fresh_until > now and not force) else None
         if not force and (parent.absent_until > now or parent.absent.get(name, 0.0) > now):
+            resolve(parent.location, name)  # a name that can never be has an errno of its own
             raise NotFound(f"{parent.path()}: no entry {name!r}")
         return None
 
