@@ -168,6 +168,7 @@ async def _drain(config: MountConfig, fs: FileSystem) -> int:
         await fs.files.upload_all()
     left = fs.open_files.unsent()
     for file in left:
+        await file.keep_spool()
         path = file.spool.path if file.spool is not None else "(no spool)"
         log.error("%s is not in the bucket; its bytes are in %s", file.node.path(), path)
     return Exit.NOT_DRAINED if left else Exit.OK

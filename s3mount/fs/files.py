@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+from s3mount.core.filestate import FileState
 from s3mount.core.keys import Target, resolve
 from s3mount.core.objects import ByteRange
 from s3mount.errors import AlreadyExists, BadDescriptor, FsError, InvalidArgument, NotFound, ReadOnly
@@ -41,7 +42,8 @@ class Files:
         try:
             if flags & os.O_TRUNC:
                 async with handle.file.lock:
-                    await handle.file.truncate(0)
+                    # make and others touch their stamps with `: > stamp`.
+                    await handle.file.truncate(0, touches=True)
         except BaseException:
             await self._open_files.release(number)
             raise
@@ -122,10 +124,13 @@ class Files:
             await file.upload()
 
     async def release(self, number: int) -> None:
-        """Forget the handle. What is unsent still (mmap, a killed process) is uploaded now."""
+        """Forget the handle. What no close has sent (mmap, a killed process) is uploaded now.
+
+        What a close could not send was that close's to report, and is not tried again here.
+        """
         file = self._open_files.handle(number).file
         try:
-            if file.is_unsent and file.node.is_linked and file.handles == 1:
+            if file.state is FileState.DIRTY and file.node.is_linked and file.handles == 1:
                 await file.upload()
         except FsError as exc:
             log.error("%s was closed for the last time and is not in the bucket: %s", file.node.path(), exc)

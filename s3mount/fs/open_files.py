@@ -23,7 +23,7 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolDir, SpoolFile
 from s3mount.data.uploader import Uploader
-from s3mount.errors import BadDescriptor, NotFound
+from s3mount.errors import BadDescriptor, FsError, NotFound
 from s3mount.meta.inodes import FileNode
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.observations import stored_attributes
@@ -92,13 +92,14 @@ class OpenFile:
         self.has_new_bytes = True
         self._changed(spool.size)
 
-    async def truncate(self, size: int) -> None:
-        """Cut or extend to *size* bytes. Caller holds the lock."""
-        if size == self.node.size and self.spool is None and (self.base is not None):
+    async def truncate(self, size: int, *, touches: bool = False) -> None:
+        """Cut or extend to *size* bytes. Caller holds the lock.
+
+        *touches*: what has that size already is changed all the same: its time is now.
+        """
+        if size == self.node.size and not self.is_unsent and self.base is not None and not touches:
             return
         spool = await self._open_spool()
-        if size == spool.size and not self.is_unsent:
-            return
         await spool.truncate(size)
         self._changed(size)
 
@@ -123,6 +124,8 @@ class OpenFile:
         async with self.lock:
             self.state = advance(self.state, FileEvent.DROP)
             self.node.is_local = False
+            if self.spool is not None:
+                self.spool.unkeep()
 
     async def upload(self) -> None:
         """Put the file into the bucket if it has anything new. Returns once the bucket has it.
@@ -149,20 +152,25 @@ class OpenFile:
             answer = await services.uploader.upload(key, spool, headers)
         except BaseException as exc:
             self.state = advance(self.state, FileEvent.REFUSED)
+            with trio.CancelScope(shield=True):
+                await self.keep_spool()
             if isinstance(exc, Exception):
-                log.error(
-                    "upload of %s failed (%s); its %d bytes are in %s",
-                    node.path(),
-                    exc,
-                    spool.size,
-                    spool.path,
-                )
+                log.error("upload of %s failed (%s); its bytes are in %s", node.path(), exc, spool.path)
             raise
+        spool.unkeep()
         self.state = advance(self.state, FileEvent.SENT)
         self.has_new_bytes = False
         self.published(stat_of(key, spool.size, answer, headers))
         if parent is not None:
             services.namespace.note_change(parent, name, adds_or_removes=False)
+
+    async def keep_spool(self) -> None:
+        """Let the spool file outlive this process: it has the only copy of what was written."""
+        if self.spool is not None:
+            try:
+                await self.spool.keep(self.node.key)
+            except FsError as exc:
+                log.error("%s stays without a note of what it is: %s", self.spool.path, exc)
 
     def published(self, stat: ObjectStat) -> None:
         """Take *stat*, made from a write's answer, as what the bucket has now."""

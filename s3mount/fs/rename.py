@@ -153,7 +153,11 @@ class Renamer:
         if headers.content_type in (None, for_key(old.key)):
             # Given by the old name's extension, as of a program's temporary file: the new name knows better.
             headers = replace(headers, content_type=for_key(new_key))
-        answer = await self._services.uploader.copy(old, new_key, headers)
+        if old.size == 0 and old.key.endswith("/"):
+            # SeaweedFS lists a directory's marker and says of its copy that there is none.
+            answer = await self._store.put(new_key, b"", headers)
+        else:
+            answer = await self._services.uploader.copy(old, new_key, headers)
         if node is not None and not node.is_local:
             node.attributes = stored
         return stat_of(new_key, old.size, answer, headers)
