@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ServerPool
 from tests.support.mounting import Mount, Tools, mounts_below
 from tests.support.servers import Server
+from tests.support.workplace import SharedMount, Workplace
 
 #: The servers that people run; moto is for names that both lack.
 REAL_SERVERS = ("seaweedfs", "minio")
@@ -55,3 +56,21 @@ def mount(real_server: Server, make_mount: MakeMount) -> Mount:
 def tools(mount: Mount) -> Tools:
     """Programs run in the mount."""
     return Tools(mount)
+
+
+@pytest.fixture(scope="module", params=REAL_SERVERS)
+def shared_mount(
+    request: pytest.FixtureRequest, server_pool: ServerPool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedMount]:
+    """One mount on each real server for all tests of a module that work in a ``place``."""
+    shared = SharedMount(server_pool.get(request.param), tmp_path_factory.mktemp("mounts"))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def place(shared_mount: SharedMount, tmp_path: Path) -> Iterator[Workplace]:
+    """A fresh directory on a mount that other tests of the module have used."""
+    place = shared_mount.place(tmp_path, watchdog_s=240.0)
+    yield place
+    shared_mount.leave(place)

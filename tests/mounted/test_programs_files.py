@@ -111,8 +111,8 @@ def test_mv_between_the_mount_and_a_disk(place: Workplace) -> None:
 def test_rm_r_leaves_nothing(place: Workplace) -> None:
     """`rm -r` exits 0 and leaves no key, markers or none; the directory above stays."""
     make_tree(place.local / "tree")
-    place.run("cp", "-r", str(place.local / "tree"), "tree")
     place.bucket.put(place.key("tree/implicit/only/x"), b"x")
+    place.run("cp", "-r", f"{place.local}/tree/.", "tree")
     place.run("rm", "-r", "tree")
     assert place.below() == []
     assert place.path.is_dir() and list(place.path.iterdir()) == []

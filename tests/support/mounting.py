@@ -143,6 +143,13 @@ class Mount:
             assert code == 0, f"the daemon ended with {code}:\n{self.tail()}"
         return code
 
+    def watch(self, timeout_s: float) -> None:
+        """Cut the mount off *timeout_s* seconds from now. Raises: AssertionError if it has been cut off."""
+        assert self._watchdog is not None
+        old, self._watchdog = self._watchdog, None
+        old.cancel()
+        self._watchdog = Watchdog(self.path, timeout_s)
+
     def remount(self, *options: str) -> None:
         """Unmount and mount again: a new process, so with empty caches."""
         self.stop()
@@ -270,9 +277,8 @@ class Tools:
             text=True,
             timeout=timeout_s,
         )
-        assert done.returncode == 0, (
-            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{self.mount.tail()}"
-        )
+        said = f"{done.stdout}{done.stderr}\n{self.mount.tail()}"
+        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{said}"
         return done.stdout
 
     def shell(self, script: str, cwd: Path | None = None, timeout_s: float = 120.0) -> str:
