@@ -105,4 +105,4 @@ def _doubt_prefixes(prefixes: Sequence[str], prefix: str, delimiter: str) -> str
 
 
 def _words(span: ByteRange | None) -> str:
-    return "no range" if span is None else f"bytes {span.start}-{span.stop - 1}"
+    return "no range" if span is None else f"bytes {span.start} up to {span.stop}"

@@ -110,20 +110,25 @@ class _Reader:
         top = self._top
         decode = unquote_key if top.get("EncodingType") == "url" else str
         prefix = top.get("Prefix")
+        objects = [_object(decode(fields["Key"]), fields, metadata) for fields, metadata in self._contents]
+        bare = sum(map(_is_bare_directory, objects))
         count = top.get("KeyCount")
         return ListPage(
-            objects=tuple(
-                _object(decode(fields["Key"]), fields, metadata) for fields, metadata in self._contents
-            ),
+            objects=tuple(one for one in objects if not _is_bare_directory(one)),
             prefixes=tuple(decode(one) for one in self._prefixes),
             next_token=top.get("NextContinuationToken") or None,
             truncated=_BOOLEANS[top["IsTruncated"]],
             echoed_prefix=None if prefix is None else decode(prefix),
-            key_count=None if count is None else int(count),
+            key_count=None if count is None else int(count) - bare,
         )
 
 
 _BOOLEANS: Final = {"true": True, "false": False}
+
+
+def _is_bare_directory(stat: ObjectStat) -> bool:
+    """Whether this is no object but the directory that SeaweedFS keeps when the last key below has gone."""
+    return stat.key.endswith("/") and not stat.size and not stat.etag.strip('"')
 
 
 def _object(key: str, fields: dict[str, str], metadata: dict[str, str] | None) -> ObjectStat:

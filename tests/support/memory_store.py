@@ -28,6 +28,7 @@ from s3mount.core.objects import (
 )
 from s3mount.errors import (
     ConditionFailed,
+    IllegalName,
     InvalidArgument,
     NameTooLong,
     NotFound,
@@ -284,6 +285,10 @@ class MemoryStore:
         return []
 
     async def _begin(self, method: str, key: str) -> Call:
+        try:
+            key.encode()
+        except UnicodeEncodeError as exc:
+            raise IllegalName(f"{key!r} is not UTF-8") from exc
         call = Call(method, key)
         self.calls.append(call)
         await self.before(call)
@@ -353,10 +358,8 @@ class MemoryStore:
                 continue
             rest, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
             shown = prefix + rest + cut if cut else key
-            # A common prefix that the token names was delivered; its other keys are behind it, too. But
-            # StartAfter is about keys: "d/a" or "d/a/1" does not hide the prefix "d/a/".
-            known = shown if token is not None else key
-            if known.encode() <= after or (prefixes and prefixes[-1] == shown):
+            # What is shown counts: after "d/a/" or "d/a/1" the common prefix "d/a/" does not come again.
+            if shown.encode() <= after or (prefixes and prefixes[-1] == shown):
                 continue
             if len(objects) + len(prefixes) == limit:
                 truncated = True

@@ -149,7 +149,8 @@ def seaweedfs() -> Iterator[Server]:
             "master.volumeSizeLimitMB": "512",
             "volume.port": volume,
             "volume.port.grpc": volume_grpc,
-            "volume.max": "0",
+            # Every bucket gets volumes of its own, and a run makes hundreds of buckets.
+            "volume.max": "100000",
             "volume.preStopSeconds": "0",
             "filer": "true",
             "filer.port": filer,
@@ -165,7 +166,9 @@ def seaweedfs() -> Iterator[Server]:
             "s3.autoCreateBucket": "false",
         }
         command = [program, "server", *(f"-{name}={value}" for name, value in options.items())]
-        with running(command, log_path=home / "log", ready=_answers(server)):
+        growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "2"}
+        ready = _answers(server)
+        with running(command, log_path=home / "log", ready=ready, extra_environment=growth):
             yield server
 
 
