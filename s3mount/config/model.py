@@ -157,7 +157,8 @@ def make_config(
     if full["umask"] is not None:
         full["file_mode"] &= ~full["umask"]
         full["dir_mode"] &= ~full["umask"]
-    spool_root = full["spool_dir"] or str(machine.state_dir() / "spool")
+    local = full["cache_dir"] or str(machine.state_dir())
+    spool_root = full["spool_dir"] or f"{local}/spool"
     name = mount_name(full["endpoint_url"], bucket, prefix, mountpoint)
     full["spool_dir"] = f"{spool_root}/{name}"
     return MountConfig(

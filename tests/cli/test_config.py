@@ -219,3 +219,11 @@ def test_default_memory_is_a_quarter_within_bounds(
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 22, "SC_PAGE_SIZE": 4096}.__getitem__)
     monkeypatch.setattr(machine, "cgroup_memory_bytes", lambda: limit)
     assert machine.default_memory_bytes() == memory
+
+
+def test_the_cache_directory_holds_the_spool() -> None:
+    """--cache-dir moves the spool below it, and --spool-dir has the last word."""
+    moved = make_config("bucket", "/mnt", {"cache_dir": "/fast"})
+    assert moved.spool_dir.startswith("/fast/spool/bucket-")
+    named = make_config("bucket", "/mnt", {"cache_dir": "/fast", "spool_dir": "/big"})
+    assert named.spool_dir.startswith("/big/bucket-")
