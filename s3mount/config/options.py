@@ -342,7 +342,7 @@ OPTIONS: tuple[Option, ...] = (
     _named(
         "cache-dir",
         SPACE,
-        "Directory for what this mount keeps on the local disk: the spool is DIR/spool unless --spool-dir says "
+        "Directory for what is kept on the local disk: the spool is DIR/spool unless --spool-dir says "
         "otherwise. Blocks that were read are kept in memory only.",
         _path,
         default=None,
