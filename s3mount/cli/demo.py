@@ -203,7 +203,8 @@ def _show(server: DemoServer, directory: str) -> None:
 
     Raises: StartupError when the mount does not answer.
     """
-    where = shlex.quote(os.path.relpath(directory))
+    relative = os.path.relpath(directory)
+    where = shlex.quote(directory if relative.startswith("..") else relative)
     print(f"\n$ ls -lR {where}", flush=True)
     try:
         subprocess.run(["ls", "-lR", directory], check=True, timeout=_LISTING_S)
@@ -218,7 +219,7 @@ The bucket s3://{_BUCKET} of {server.endpoint_url} is mounted at {where}. In ano
   sha256sum {where}/media/random.bin
   cp -r /etc/default {where}/ && ls -l {where}/default
   vim {where}/notes/todo.txt
-  git clone --no-hardlinks SOME_REPOSITORY {where}/repository
+  git init {where}/project
 
 Ctrl-C ends it.""",
         flush=True,

@@ -138,11 +138,8 @@ def default_log_file(config: MountConfig) -> str:
 def _run_in_foreground(config: MountConfig, log_file: str | None) -> int:
     from s3mount.cli.serving import serve_mount
 
-    def ready() -> None:
-        log.info("%s is mounted at %s", config.source, config.mountpoint)
-
     try:
-        return serve_mount(config, log_file=log_file, on_ready=ready)
+        return serve_mount(config, log_file=log_file, on_ready=lambda: None)
     except StartupError:
         raise
     except Exception as error:

@@ -112,6 +112,9 @@ make_environment() {
         "$python" -m venv --clear .venv
     fi
     say "installing s3mount[$1] into .venv"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]" >&2
+    .venv/bin/python -m pip install --disable-pip-version-check -e ".[$1]" >.venv/install.log 2>&1 || {
+        tail -n 30 .venv/install.log >&2
+        fail "installing failed; the whole output is in .venv/install.log"
+    }
     printf '%s\n' "$wanted" >"$stamp"
 }
