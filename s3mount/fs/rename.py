@@ -230,8 +230,11 @@ class Renamer:
         }
 
     async def _delete_all(self, keys: list[str]) -> None:
-        for start in range(0, len(keys), DELETE_BATCH):
-            left = await self._store.delete_many(keys[start : start + DELETE_BATCH])
+        # What is below a marker goes before it: SeaweedFS says that a marker is deleted and keeps it
+        # while anything is below.
+        ordered = sorted(keys, reverse=True)
+        for start in range(0, len(ordered), DELETE_BATCH):
+            left = await self._store.delete_many(ordered[start : start + DELETE_BATCH])
             if left:
                 raise StoreError(f"{len(left)} object(s) could not be deleted, {left[0]!r} among them")
 
