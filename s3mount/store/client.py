@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import create_loader
 
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
@@ -113,6 +115,11 @@ def set_checksums(client: Any, wanted: bool) -> None:
     client.meta.config.request_checksum_calculation = "when_supported" if wanted else "when_required"
 
 
+@functools.cache
+def _model_loader() -> Any:
+    return create_loader()
+
+
 def _session(options: ClientOptions) -> Any:
     profile = options.profile
     if options.credentials_file is not None:
@@ -120,6 +127,8 @@ def _session(options: ClientOptions) -> Any:
         # With a profile named, botocore leaves the environment's keys out: the file was asked for.
         profile = profile or "default"
     session = botocore.session.Session(profile=profile)
+    # One loader for all sessions reads botocore's models once: the mount builds a second client.
+    session.register_component("data_loader", _model_loader())
     if options.credentials_file is not None:
         session.set_config_variable("credentials_file", options.credentials_file)
     return session

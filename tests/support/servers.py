@@ -6,6 +6,7 @@ directory removed when the block ends, and also when the test run is killed.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -57,7 +58,7 @@ class Server:
             "connect_timeout": 5,
             "read_timeout": 60,
         }
-        return boto3.session.Session().client(
+        return _session().client(
             "s3",
             endpoint_url=endpoint_url or self.endpoint_url,
             aws_access_key_id=self.access_key,
@@ -216,6 +217,12 @@ STARTERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
     "minio": minio,
     "moto": moto,
 }
+
+
+@functools.cache
+def _session() -> boto3.session.Session:
+    """One session reads botocore's models once; the keys are given with each client."""
+    return boto3.session.Session()
 
 
 def _server(name: str, port: int) -> Server:
