@@ -30,7 +30,8 @@ def test_rsync_transfers_nothing_the_second_time(place: Workplace) -> None:
     assert record(place.path / "tree") == record(tree)
     assert place.run(*command) == ""
     place.mount.remount()
-    assert place.run(*command) == ""
+    again = [] if place.keeps_directory_attributes else [".d"]
+    assert {line[:2] for line in place.run(*command).splitlines()} == set(again)
     (tree / "src" / "run.sh").write_text("#!/bin/sh\necho changed\n")
     changed = place.run(*command).splitlines()
     assert [line.split()[-1] for line in changed if line.startswith(">f")] == ["src/run.sh"]
@@ -55,7 +56,7 @@ def test_rsync_deletes_and_writes_in_place(place: Workplace) -> None:
 def test_tar_unpacks_and_compares(place: Workplace) -> None:
     """`tar x` into the mount, then `tar --compare` finds no difference, also after a remount."""
     tree, archive = place.local / "tree", place.local / "tree.tar"
-    make_tree(tree)
+    make_tree(tree, private_directory=place.keeps_directory_attributes)
     # The format that keeps fractions of seconds.
     place.run("tar", "--format=posix", "-cf", str(archive), "-C", str(tree), ".")
     (place.path / "out").mkdir()

@@ -17,8 +17,11 @@ class Record(NamedTuple):
     content: bytes
 
 
-def make_tree(top: Path, *, seed: int = 1) -> None:
-    """Fill *top*, a new directory, with files of many sizes, modes and times, links and directories."""
+def make_tree(top: Path, *, seed: int = 1, private_directory: bool = True) -> None:
+    """Fill *top*, a new directory, with files of many sizes, modes and times, links and directories.
+
+    *private_directory*: one of the directories is for its owner alone.
+    """
     rng = random.Random(seed)
     sizes = (0, 1, 511, 4096, 4097, 70_000, 1_200_000)
     for place in ("", "docs", "docs/deep/er", "src", "src/with space", "ünïcode-日本"):
@@ -33,15 +36,16 @@ def make_tree(top: Path, *, seed: int = 1) -> None:
     (top / "docs" / "secret.txt").chmod(0o600)
     (top / "docs" / "link").symlink_to("secret.txt")
     (top / "dangling").symlink_to("no/such/file")
-    (top / "empty").chmod(0o700)
+    if private_directory:
+        (top / "empty").chmod(0o700)
     # Directories last, and inner ones first: writing into one changes its time.
     for path in sorted(top.rglob("*"), reverse=True):
         time_ns = 1_500_000_000 * 10**9 + rng.randrange(10**17)
         os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
 
 
-def record(top: Path, *, directory_times: bool = True) -> dict[str, Record]:
-    """Return what is below *top*, by relative path."""
+def record(top: Path, *, directory_attributes: bool = True) -> dict[str, Record]:
+    """Return what is below *top*, by relative path; without *directory_attributes*, directories only as such."""
     records = {}
     for path in sorted(top.rglob("*")):
         status = path.lstat()
@@ -50,10 +54,10 @@ def record(top: Path, *, directory_times: bool = True) -> dict[str, Record]:
             content = os.fsencode(os.readlink(path))
         elif stat.S_ISREG(status.st_mode):
             content = path.read_bytes()
-        timeless = stat.S_ISDIR(status.st_mode) and not directory_times
+        is_bare = stat.S_ISDIR(status.st_mode) and not directory_attributes
         records[str(path.relative_to(top))] = Record(
-            mode=stat.filemode(status.st_mode),
-            mtime_ns=0 if timeless else status.st_mtime_ns,
+            mode="d" if is_bare else stat.filemode(status.st_mode),
+            mtime_ns=0 if is_bare else status.st_mtime_ns,
             content=content,
         )
     return records

@@ -25,6 +25,15 @@ class Workplace:
     local: Path
     tools: Tools = field(init=False)
 
+    @property
+    def keeps_directory_attributes(self) -> bool:
+        """Whether a directory's mode and time outlive the mount.
+
+        SeaweedFS drops the metadata of every object whose key ends in a slash and that has up to 1,024
+        bytes: it makes a directory of its own of it, which has none.
+        """
+        return self.mount.server.name != "seaweedfs"
+
     def __post_init__(self) -> None:
         self.tools = Tools(self.mount)
 
