@@ -130,6 +130,8 @@ def _open_directory(path: str) -> int:
             raise _refused(path, "is a symbolic link") from exc
         if exc.errno == errno.ENOTDIR:
             raise _refused(path, "is not a directory") from exc
+        if exc.errno == errno.EEXIST:
+            raise _refused(path, f"cannot be made: {os.path.dirname(path)} is not a directory") from exc
         raise _refused(path, f"cannot be made or opened ({exc.strerror})") from exc
     facts = os.fstat(fd)
     if facts.st_uid != os.geteuid():

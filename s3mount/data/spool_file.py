@@ -122,7 +122,7 @@ class SpoolFile:
             self._lost.remove(span)
 
     async def read(self, span: ByteRange, fetch: Fetch) -> bytes:
-        """Return the bytes of *span* up to the end of the file.
+        """Return the bytes of *span* up to the end of the file; without a checkpoint if they are here.
 
         Args:
             fetch: gives the exact bytes of a span of the object underneath.
