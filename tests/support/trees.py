@@ -45,7 +45,10 @@ def make_tree(top: Path, *, seed: int = 1, private_directory: bool = True) -> No
 
 
 def record(top: Path, *, directory_attributes: bool = True) -> dict[str, Record]:
-    """Return what is below *top*, by relative path; without *directory_attributes*, directories only as such."""
+    """Return what is below *top*, by relative path.
+
+    *directory_attributes*: with the modes and times of directories too.
+    """
     records = {}
     for path in sorted(top.rglob("*")):
         status = path.lstat()
