@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -176,7 +176,7 @@ class Renamer:
         async with self._held(old_prefix) as files:
             copied = await self._copy_all(old_prefix, new_prefix)
             await self._tree.keep_alive(node.parent, node)
-            await self._delete_all([old.key for old, _ in copied])
+            await self._delete_all(with_markers([old.key for old, _ in copied], old_prefix))
             self._namespace.move(node, new_parent, new_name)
             self._follow(node, {stat.key: stat for _, stat in copied}, files)
 
@@ -219,7 +219,7 @@ class Renamer:
                     return copied
                 token = page.next_token
         except BaseException:
-            await self._undo([new.key for _, new in copied])
+            await self._undo(with_markers([new.key for _, new in copied], new_prefix))
             raise
 
     def _known_nodes(self, prefix: str) -> dict[str, FileNode]:
@@ -229,7 +229,7 @@ class Renamer:
             if isinstance(node, FileNode) and node.is_linked and node.key.startswith(prefix)
         }
 
-    async def _delete_all(self, keys: list[str]) -> None:
+    async def _delete_all(self, keys: Iterable[str]) -> None:
         # What is below a marker goes before it: SeaweedFS says that a marker is deleted and keeps it
         # while anything is below.
         ordered = sorted(keys, reverse=True)
@@ -238,14 +238,14 @@ class Renamer:
             if left:
                 raise StoreError(f"{len(left)} object(s) could not be deleted, {left[0]!r} among them")
 
-    async def _undo(self, copies: list[str]) -> None:
+    async def _undo(self, copies: Collection[str]) -> None:
         """Delete copies of what stays where it was; one that cannot be deleted is left and logged."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
             try:
                 await self._delete_all(copies)
             except FsError as exc:
                 log.warning(
-                    "copies of a rename that failed are left behind, %r among them: %s", copies[0], exc
+                    "copies of a rename that failed are left behind, %r among them: %s", min(copies), exc
                 )
 
     def _follow(self, node: DirectoryNode, new: dict[str, ObjectStat], files: list[OpenFile]) -> None:
@@ -264,3 +264,14 @@ class Renamer:
             if file is not None:
                 file.base = stat
                 self._open_files.repoint_all(file)
+
+
+def with_markers(keys: list[str], prefix: str) -> set[str]:
+    """Return *keys* and the markers of all directories that they lie in, from *prefix* on.
+
+    SeaweedFS goes on listing a directory whose last key was deleted, until its marker is deleted,
+    though it may have none.
+    """
+    slashes = ((key, place) for key in keys for place, character in enumerate(key) if character == "/")
+    markers = {key[: place + 1] for key, place in slashes if place + 1 >= len(prefix)}
+    return markers.union(keys)
