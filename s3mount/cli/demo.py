@@ -176,7 +176,7 @@ def _mounted(server: DemoServer, directory: str, home: Path) -> Iterator[subproc
     finally:
         exit_code = stop_child(mount, _DRAIN_S + 10)
         if exit_code == Exit.NOT_DRAINED:
-            _say(f"not everything was uploaded; the next start goes on. See {log_path}")
+            _say(f"not everything was uploaded; {log_path} says where it is")
         elif exit_code != Exit.OK:
             _say(f"the mount ended with {exit_code}; see {log_path}")
 

@@ -119,7 +119,7 @@ def _report_end(state: runtime.MountState, exit_code: int | None) -> int:
         raise StartupError(
             f"mountpoint {state.mountpoint}",
             f"unmounted, but not everything could be uploaded{_left_in(state.spool_dir)}",
-            f"mounting the same again takes it up; {where}",
+            f"copy it from there, the next mount does not take it up; {where}",
             Exit.NOT_DRAINED,
         )
     how = "was killed" if exit_code is None else f"ended with {exit_code}"
@@ -140,7 +140,10 @@ def _after_dead(path: str, found: tuple[runtime.MountState, Path] | None) -> int
     print(f"s3mount: {path} was a dead mount and is cleaned up")
     if left:
         raise StartupError(
-            f"mountpoint {path}", f"its process died{left}", "mount the same again", Exit.NOT_DRAINED
+            f"mountpoint {path}",
+            f"its process died{left}",
+            "copy it from there, the next mount does not take it up",
+            Exit.NOT_DRAINED,
         )
     return int(Exit.OK)
 
@@ -244,6 +247,8 @@ def _left_in(spool_dir: str) -> str:
     count = size = 0
     for directory, _, names in os.walk(spool_dir):
         for name in names:
+            if name.endswith(".json"):
+                continue  # the note that says what the file beside it is
             try:
                 size += os.lstat(os.path.join(directory, name)).st_size
                 count += 1
