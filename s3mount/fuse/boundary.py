@@ -54,28 +54,35 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
     async def guarded(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         began = time.monotonic()
         number = 0
-        timeout_s = self.operation_timeout_s + self.transfer_bytes(name, args) / SLOWEST_TRANSFER
         try:
+            timeout_s = self.operation_timeout_s + self.transfer_bytes(name, args) / SLOWEST_TRANSFER
             with trio.move_on_after(timeout_s), collapsed():
                 return await handler(self, *args, **kwargs)
             number = errno.ETIMEDOUT
-            log.warning("%s %s: no result within %.0f s", name, self.describe(name, args), timeout_s)
+            log.warning("%s: no result within %.0f s", _subject(self, name, args), timeout_s)
         except pyfuse3.FUSEError as exc:
             number = exc.errno
-            raise
         except FsError as exc:
             number = exc.errno
             level = logging.DEBUG if number in _ORDINARY else logging.INFO
-            log.log(level, "%s %s: %s: %s", name, self.describe(name, args), errno.errorcode[number], exc)
+            log.log(level, "%s: %s: %s", _subject(self, name, args), errno.errorcode[number], exc)
         except Exception:
             number = errno.EIO
-            log.exception("%s %s: a bug in s3mount; the caller gets EIO", name, self.describe(name, args))
+            log.exception("%s: a bug in s3mount; the caller gets EIO", _subject(self, name, args))
         finally:
             if log.isEnabledFor(logging.DEBUG):
                 result = errno.errorcode.get(number, str(number)) if number else "ok"
                 elapsed_ms = (time.monotonic() - began) * 1000
-                log.debug("%s %s -> %s in %.1f ms", name, self.describe(name, args), result, elapsed_ms)
+                log.debug("%s -> %s in %.1f ms", _subject(self, name, args), result, elapsed_ms)
         raise pyfuse3.FUSEError(number)
 
     functools.update_wrapper(guarded, handler)
     return guarded
+
+
+def _subject(operations: HasDeadlines, name: str, arguments: tuple[Any, ...]) -> str:
+    """Return the operation and what it is about: for the log, so nothing may come of a failure here."""
+    try:
+        return f"{name} {operations.describe(name, arguments)}"
+    except Exception as exc:  # noqa: BLE001  # the handler's own outcome is what counts
+        return f"{name} (arguments that cannot be described: {exc!r})"
