@@ -23,6 +23,7 @@ from s3mount.store.listing_xml import parse_list_page
 
 # 1,000 keys of 1,024 bytes, percent-encoded, each with S3's 2 KiB of metadata and its tags, is 10 MiB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+READ_BYTES = 1024 * 1024
 PAGE_FIELD = "S3MountPage"
 _EMPTY_LISTING = b"<ListBucketResult/>"
 
@@ -82,26 +83,32 @@ def _send_bounded(http_session: Any, request: Any) -> AWSResponse:
 
 
 def _read_all(answer: AWSResponse, request: Any) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
     raw = answer.raw
+    announced = None if request.method == "HEAD" else answer.headers.get("content-length")
     try:
-        # Not the ``stream`` method: its pieces are 64 KiB also where the answer has a few bytes.
-        while piece := raw.read(1024 * 1024):
-            size += len(piece)
-            if size > MAX_ANSWER_BYTES:
-                raw.close()
-                raise BadAnswer(f"{request.method} answered with more than {MAX_ANSWER_BYTES} bytes")
-            pieces.append(piece)
+        body = _read_bounded(raw)
+        if announced is not None and announced != str(len(body)):
+            raise OSError(f"{len(body)} of {announced} bytes arrived")
+    except BadAnswer:
+        raw.close()
+        raise
     except PoolReadTimeoutError as exc:
+        raw.close()
         raise ReadTimeoutError(endpoint_url=request.url, error=exc) from exc
     except (HTTPError, OSError) as exc:
+        raw.close()
         raise ConnectionClosedError(endpoint_url=request.url, error=exc, request=request) from exc
-    announced = answer.headers.get("content-length")
-    if request.method != "HEAD" and announced is not None and announced != str(size):
-        raise ConnectionClosedError(
-            endpoint_url=request.url, error=f"{size} of {announced} bytes arrived", request=request
-        )
+    return body
+
+
+def _read_bounded(raw: Any) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := raw.read(READ_BYTES):
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise BadAnswer(f"the server answered with more than {MAX_ANSWER_BYTES} bytes")
+        pieces.append(piece)
     return b"".join(pieces)
 
 
@@ -110,13 +117,19 @@ def _never_redirect(params: dict[str, Any], **_: Any) -> None:
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
+def _asks_metadata() -> bool:
+    return bool(getattr(_listing, "metadata", False))
+
+
 def _ask_for_metadata(request: Any, **_: Any) -> None:
-    if getattr(_listing, "metadata", False):
+    if _asks_metadata():
         request.url += ("&" if "?" in request.url else "?") + "metadata=true"
 
 
 def _parse_listing(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     # An <Error> inside a 200 has been made a 500 by botocore's own hook, which comes first.
+    if response_dict["status_code"] == 500 and b"<Error" not in response_dict["body"] and _asks_metadata():
+        raise BadAnswer("LIST with metadata answered HTTP 500 without an S3 error")
     if response_dict["status_code"] == 200:
         customized_response_dict[PAGE_FIELD] = parse_list_page(response_dict["body"])
         response_dict["body"] = _EMPTY_LISTING

@@ -278,7 +278,8 @@ class S3Store:
             except BadAnswer:
                 if not self._list_metadata:
                     raise
-                # MinIO makes XML elements of metadata names; one like "a!b" makes the page no XML.
+                # MinIO makes XML elements of metadata names; where one is like "a!b" it answers an
+                # empty 500. One object's odd metadata must not make its directory unreadable.
                 log.debug("LIST %r is unreadable with metadata; asking without", parameters["Prefix"])
         return page_of(self._client.list_objects_v2(**parameters))
 

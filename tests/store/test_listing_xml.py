@@ -25,10 +25,9 @@ def contents(key: str, more: str = "", *, size: int = 5, etag: str = '"e"') -> s
     )
 
 
-def document(
-    inside: str, *, truncated: str = "false", encoding: str = "<EncodingType>url</EncodingType>"
-) -> bytes:
+def document(inside: str, *, truncated: str = "false", encoded: bool = True) -> bytes:
     """A page around *inside*."""
+    encoding = "<EncodingType>url</EncodingType>" if encoded else ""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult {NAMESPACE}><Name>b</Name>'
         f"<Prefix>d%2F</Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><Delimiter>%2F</Delimiter>"

@@ -31,7 +31,10 @@ _HOP = frozenset({"expect"})
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer so, and ask the server nothing."""
+    """Answer so, and ask the server nothing.
+
+    The length is announced, unless *headers* have a Transfer-Encoding, which *body* then follows.
+    """
 
     status: int
     body: bytes = b""
@@ -282,7 +285,9 @@ class CountingProxy:
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return False
         self._record(request, action.status)
-        headers = {"Content-Length": str(len(action.body)), **action.headers}
+        headers = dict(action.headers)
+        if "Transfer-Encoding" not in headers:
+            headers.setdefault("Content-Length", str(len(action.body)))
         head = f"HTTP/1.1 {action.status} Injected\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         body = b"" if request.method == "HEAD" else action.body
