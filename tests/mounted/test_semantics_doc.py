@@ -1,8 +1,9 @@
 """The examples of docs/semantics.md, run as they stand on a mount on each real server.
 
 A ``console`` block begins in an empty bucket that is mounted at the current directory. Its commands
-(``$ …``, going on after ``> ``) run in one shell, and the lines after each are what it prints, errors included; ``…`` stands
-for anything within a line. What follows the word ``console`` are options of the mount.
+(``$ …``, going on after ``> ``) run in one shell, and the lines after each are what it prints, errors
+included; ``…`` stands for anything within a line. What follows the word ``console`` are options of the
+mount.
 """
 
 from __future__ import annotations
