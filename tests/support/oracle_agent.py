@@ -134,8 +134,11 @@ class Agent:
         return os.lseek(self._slots[slot], offset, whence)
 
     def ftruncate(self, slot: int, size: int) -> None:
-        if slot in self._slots:
-            os.ftruncate(self._slots[slot], size)
+        if slot not in self._slots:
+            return
+        if os.fstat(self._slots[slot]).st_size == size:
+            return  # POSIX lets a file that keeps its size keep its time, too; Linux's do not
+        os.ftruncate(self._slots[slot], size)
 
     def fsync(self, slot: int) -> None:
         if slot in self._slots:
@@ -265,9 +268,11 @@ class Agent:
         return found
 
     def unsupported(self, call: str, path: str, new: str) -> str | None:
-        """Try what an object store cannot do, on a file that is there and a name that is not."""
+        """Try what an object store cannot do, on a file that is there and a name that could be."""
         try:
             if not stat.S_ISREG(os.lstat(self._path(path)).st_mode) or os.path.lexists(self._path(new)):
+                return None
+            if not os.path.isdir(os.path.dirname(self._path(new))):
                 return None
         except OSError:
             return None
