@@ -6,7 +6,7 @@ import csv
 import datetime
 import io
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from s3mount.core.exits import Exit
@@ -35,12 +35,12 @@ Row = tuple[datetime.datetime, str, float, int]
 
 @dataclass(frozen=True, slots=True)
 class DemoFile:
-    """One object to be. *body* gives *size* bytes in pieces."""
+    """One object to be. Each call of *body* gives its *size* bytes anew, in pieces."""
 
     key: str
     content_type: str
     size: int
-    body: Iterable[bytes]
+    body: Callable[[], Iterable[bytes]]
 
 
 def demo_files() -> Iterator[DemoFile]:
@@ -58,11 +58,11 @@ def demo_files() -> Iterator[DemoFile]:
         text = f"{station}\n\n{len(own)} measurements, {mean:.1f} degrees on average.\n"
         yield _small(f"notes/stations/{station.lower()}.txt", "text/plain", text.encode())
     yield _small("notes/todo.txt", "text/plain", b"- edit me with vim\n- copy something here\n")
-    yield DemoFile("media/random.bin", "application/octet-stream", _BINARY_MIB * _MIB, _random_bytes())
+    yield DemoFile("media/random.bin", "application/octet-stream", _BINARY_MIB * _MIB, _random_bytes)
 
 
 def _small(key: str, content_type: str, body: bytes) -> DemoFile:
-    return DemoFile(key, content_type, len(body), [body])
+    return DemoFile(key, content_type, len(body), lambda: [body])
 
 
 def _rows() -> list[Row]:

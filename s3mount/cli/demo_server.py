@@ -22,6 +22,7 @@ from s3mount.cli.demo_client import DemoClient
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
+BUCKET = "demo"
 _HOST = "127.0.0.1"
 # Two demos, or another SeaweedFS, on one machine: every port has to be named, or the second does not start.
 _PORTS = (
@@ -212,7 +213,7 @@ def _command(program: str, home: Path, settings: _Settings) -> list[str]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], server: DemoServer, log_path: Path) -> None:
     deadline = time.monotonic() + _READY_S
-    while not server.client().is_ready():
+    while not server.client().is_ready(BUCKET):
         ended = process.poll()
         if ended is not None or time.monotonic() > deadline:
             cause = f"it ended with {ended}" if ended is not None else f"not ready after {_READY_S:g} s"

@@ -35,7 +35,7 @@ from tests.cli.place import needs_root_and_fuse
 
 def contents() -> dict[str, bytes]:
     """Return the demo's files by key."""
-    return {file.key: b"".join(file.body) for file in demo_files()}
+    return {file.key: b"".join(file.body()) for file in demo_files()}
 
 
 def test_the_files_are_the_same_each_time() -> None:
@@ -78,7 +78,7 @@ def test_the_server_keeps_data_and_keys_from_one_start_to_the_next(tmp_path: Pat
         client = first.client()
         client.create_bucket("demo")
         client.create_bucket("demo")
-        client.put("demo", "a b/ü+~.txt", [b"hel", b"lo"], 5, "text/plain")
+        client.put("demo", "a b/ü+~.txt", lambda: [b"hel", b"lo"], 5, "text/plain")
         with pytest.raises(StartupError, match="another one is running"), running_server(home):
             pass
     for name in ("settings.json", "identities.json"):
