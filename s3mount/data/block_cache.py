@@ -297,12 +297,15 @@ class BlockCache:
             groups = runs_of(self._shelf.missing(stat.key, stat.etag, blocks), self._max_blocks)
             if not groups:
                 continue
+            self._hints.extendleft((stat, group) for group in reversed(groups[1:]))
             room = min(self._shelf.hint_room(stat.key), self._shelf.free_bytes) - self._overhead
+            if self._turn.locked():
+                room = 0
             wanted = groups[0][: max(0, room) // self.block_size]
-            if len(wanted) < len(blocks):
-                self._dropped_hints += 1
-            if wanted and not self._turn.locked():
+            if wanted:
                 self._start(stat, wanted, background=True)
+            if len(wanted) < len(groups[0]):
+                self._dropped_hints += 1
 
     def _cost(self, stat: ObjectStat, blocks: range) -> int:
         return run_cost(span_of(blocks, self.block_size, stat.size).size)

@@ -261,6 +261,37 @@ def test_a_reader_does_not_suffer_from_a_failed_hint(failure: type[StoreError]) 
     trio.run(main)
 
 
+def test_a_reader_does_not_follow_failing_hints_for_ever() -> None:
+    """If the hint it joined and the next one both fail, the reader gets the failure."""
+
+    async def main() -> None:
+        first, second = trio.Event(), trio.Event()
+
+        async def gate(get: Get) -> None:
+            await (first if get.key == "other" else second).wait()
+            if get.key == "k":
+                raise StoreUnavailable("shed")
+
+        store = GetStore(gate)
+        other, stat = store.store("other", content(BLOCK)), store.store("k", content(BLOCK))
+        async with (
+            BlockCache.open(store, capacity_bytes=8 * BLOCK, block_size=BLOCK, background_runs=1) as cache,
+            trio.open_nursery() as nursery,
+        ):
+            for hinted in (other, stat, stat):
+                cache.offer(hinted, range(1))
+            first.set()
+            await wait_all_tasks_blocked()
+            reader = Reader(cache, stat, blocks(0, 1))
+            nursery.start_soon(reader.run)
+            await wait_all_tasks_blocked()
+            second.set()
+        assert str(reader.error) == "shed"
+        assert [get.background for get in store.gets] == [True, True, True]
+
+    trio.run(main)
+
+
 def test_a_hint_that_fails_for_good_fails_its_readers() -> None:
     """If the object has changed, asking again as a reader would not help."""
 
@@ -517,6 +548,28 @@ def test_a_reader_does_not_wait_for_a_hint_that_waits() -> None:
     trio.run(main)
 
 
+def test_a_hint_with_a_block_that_came_meanwhile_still_brings_the_others() -> None:
+    """What a reader fetched for itself splits the hint; both sides are fetched."""
+
+    async def main() -> None:
+        gate = Gate()
+        store = GetStore(gate)
+        other, stat = store.store("other", content(BLOCK)), store.store("k", content(8 * BLOCK))
+        async with (
+            BlockCache.open(store, capacity_bytes=64 * BLOCK, block_size=BLOCK, background_runs=1) as cache,
+            trio.open_nursery() as nursery,
+        ):
+            cache.offer(other, range(1))
+            cache.offer(stat, range(8))
+            nursery.start_soon(Reader(cache, stat, blocks(3, 4)).run)
+            await wait_all_tasks_blocked()
+            gate.open()
+            await wait_all_tasks_blocked()
+            assert [get.span for get in store.gets[2:]] == [blocks(0, 3), blocks(4, 8)]
+
+    trio.run(main)
+
+
 def test_a_reader_waits_for_room_and_goes_on() -> None:
     """With the memory full of fetches, the next reader waits; it is served when one of them is done."""
 
@@ -537,6 +590,30 @@ def test_a_reader_waits_for_room_and_goes_on() -> None:
             assert cache.used_bytes == 2 * BLOCK
             gate.open()
         assert [reader.got for reader in readers] == [data[n * BLOCK :][:BLOCK] for n in range(8)]
+
+    trio.run(main)
+
+
+def test_room_is_given_first_come_first_served() -> None:
+    """A reader of much is not overtaken for ever by readers of little, nor by hints."""
+
+    async def main() -> None:
+        gate = Gate()
+        store = GetStore(gate)
+        stat = store.store("k", content(8 * BLOCK))
+        async with (
+            BlockCache.open(store, capacity_bytes=3 * BLOCK, block_size=BLOCK) as cache,
+            trio.open_nursery() as nursery,
+        ):
+            for span in (blocks(0, 2), blocks(2, 4), blocks(4, 5)):
+                nursery.start_soon(Reader(cache, stat, span).run)
+                await wait_all_tasks_blocked()
+            cache.offer(stat, range(5, 6))
+            await wait_all_tasks_blocked()
+            assert [get.span for get in store.gets] == [blocks(0, 2)]
+            assert cache.statistics().dropped_hints == 1
+            gate.open()
+        assert [get.span for get in store.gets] == [blocks(0, 2), blocks(2, 4), blocks(4, 5)]
 
     trio.run(main)
 

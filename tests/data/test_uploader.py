@@ -19,6 +19,7 @@ from s3mount.core.objects import (
     FileSlice,
     MultipartUpload,
     ObjectHeaders,
+    ObjectStat,
     PartTag,
     WriteAnswer,
 )
@@ -376,12 +377,15 @@ def test_a_lost_answer_to_complete_is_recognised(source: Make, conditions: dict[
     run(main)
 
 
-def test_a_lost_answer_is_a_failure_if_another_writer_came(source: Make) -> None:
-    """What is there is not ours, so the first failure is what the caller gets."""
+@pytest.mark.parametrize("theirs", [None, b"theirs", bytes(2 * PART)])
+def test_a_lost_answer_is_a_failure_if_another_writer_came(source: Make, theirs: bytes | None) -> None:
+    """What is there is not ours, even if it is as large, so the caller gets the first failure."""
 
     class Overwritten(RealTags):
-        async def head(self, key: str) -> object:  # type: ignore[override]
-            self.store("k", b"theirs")
+        async def head(self, key: str) -> ObjectStat:
+            self._objects.pop("k", None)
+            if theirs is not None:
+                self.store("k", theirs)
             return await super().head(key)
 
     async def main() -> None:
