@@ -182,16 +182,21 @@ class StartupError(Exception):
 
 @contextlib.contextmanager
 def collapsed() -> Iterator[None]:
-    """Raise the first leaf of an ExceptionGroup that leaves the block: a nursery is nobody's business."""
+    """Let the first error of an ExceptionGroup escape instead of the group: a nursery is nobody's business.
+
+    An ordinary error goes before a cancellation: it is the reason, the other only came with it.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
-        leaf: BaseException = group
-        while isinstance(leaf, BaseExceptionGroup):
-            leaf = _first_of(leaf)
-        raise leaf from leaf.__cause__
+        failure, rest = group.split(Exception)
+        found = _first_leaf(failure if failure is not None else rest or group)
+    else:
+        return
+    raise found
 
 
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first failure; a cancellation only where there is nothing else."""
-    return next((exc for exc in group.exceptions if isinstance(exc, Exception)), group.exceptions[0])
+def _first_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

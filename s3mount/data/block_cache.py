@@ -12,7 +12,6 @@ import trio
 from s3mount.core.blocks import blocks_of, clip, runs_of, span_of
 from s3mount.core.objects import ByteRange, ObjectStat
 from s3mount.data.cache_statistics import CacheStatistics
-from s3mount.data.collapse import collapsed
 from s3mount.data.reply import Reply
 from s3mount.data.run import Run, run_cost
 from s3mount.data.shelf import RunShelf
@@ -23,6 +22,7 @@ from s3mount.errors import (
     StaleObject,
     StoreTimeout,
     StoreUnavailable,
+    collapsed,
 )
 from s3mount.store.base import ObjectStore
 

@@ -14,11 +14,10 @@ from s3mount.core.blocks import clip
 from s3mount.core.objects import ByteRange, FileSlice, ObjectStat
 from s3mount.core.parts import MAX_OBJECT_BYTES
 from s3mount.core.ranges import RangeSet
-from s3mount.data.collapse import collapsed
 from s3mount.data.disk import INLINE_BYTES, Disk, read_at, translated, write_at
 from s3mount.data.spool_note import SpoolNote
 from s3mount.data.spool_space import DISK_BLOCK_BYTES, SpoolSpace
-from s3mount.errors import BadAnswer, BadDescriptor, FileTooLarge, FsError, NoSpace
+from s3mount.errors import BadAnswer, BadDescriptor, FileTooLarge, FsError, NoSpace, collapsed
 
 MIB = 1 << 20
 

@@ -22,7 +22,6 @@ from s3mount.core.objects import (
     WriteAnswer,
 )
 from s3mount.core.parts import MAX_SINGLE_BYTES, MIB, Multipart, SingleCopy, SinglePut, copy_plan, plan
-from s3mount.data.collapse import collapsed
 from s3mount.errors import (
     BadAnswer,
     ConditionFailed,
@@ -30,6 +29,7 @@ from s3mount.errors import (
     NotFound,
     StoreTimeout,
     StoreUnavailable,
+    collapsed,
 )
 from s3mount.store.base import ObjectStore
 
