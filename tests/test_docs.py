@@ -193,6 +193,29 @@ def test_the_page_of_options_is_what_the_table_says() -> None:
     assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == render()
 
 
+def test_the_pictures_are_what_their_tables_say() -> None:
+    """The pictures are made by docs/make_pictures.py: run it after a change of its tables."""
+    pictures = runpy.run_path(str(ROOT / "docs" / "make_pictures.py"))["pictures"]()
+    assert pictures
+    for name, text in pictures.items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "read-path.svg", "write-path.svg", "make_pictures.py"])
+def test_modules_that_are_named_exist(name: str) -> None:
+    """Every `layer/module.py` of the pages for developers is there, and every class beside one too."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    modules = set(re.findall(r"\b((?:core|store|data|meta|fs|fuse|cli|config)/\w+\.py)\b", text))
+    assert modules
+    for module in modules:
+        assert (ROOT / "s3mount" / module).exists(), module
+    for module, member in re.findall(r"(\w+/\w+\.py)`?,? +`?([A-Z]\w+\.\w+)", text):
+        cls, method = member.split(".")
+        source = (ROOT / "s3mount" / module).read_text(encoding="utf-8")
+        assert re.search(rf"^class {cls}\b", source, re.MULTILINE), f"{module} has no {cls}"
+        assert re.search(rf"^    (async )?def {method}\b", source, re.MULTILINE), f"{cls} has no {method}"
+
+
 def _error_classes() -> dict[str, set[str]]:
     """Return the names of the error classes by the name of their errno."""
     found: dict[str, set[str]] = {}
