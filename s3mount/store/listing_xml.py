@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 from s3mount.core.objects import ListPage, ObjectHeaders, ObjectStat
 from s3mount.errors import BadAnswer
+from s3mount.store.etags import quoted
 
 ROOT: Final = "ListBucketResult"
 META_PREFIX: Final = "x-amz-meta-"
@@ -100,7 +101,7 @@ def _object(element: ElementTree.Element, skip: int, decode: Callable[[str], str
     return ObjectStat(
         decode(fields["Key"]),
         int(fields["Size"]),
-        fields.get("ETag", ""),
+        quoted(fields.get("ETag")) or "",
         whole_seconds_ns(datetime.fromisoformat(fields["LastModified"])),
         None if metadata is None else _headers(metadata, storage_class),
         storage_class,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import trio
+from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from s3mount.core.objects import (
@@ -30,6 +31,7 @@ from s3mount.store.deletes import delete_keys
 from s3mount.store.etags import quoted
 from s3mount.store.fields import header_fields, stat_of_head, write_answer
 from s3mount.store.hooks import metadata_in_list, page_of
+from s3mount.store.lost_answers import LostAnswers
 from s3mount.store.ranged_get import RangedGet
 from s3mount.store.translate import translate
 from s3mount.store.uploads import list_uploads
@@ -56,6 +58,7 @@ class S3Store:
         self._list_metadata = not is_aws(client.meta.endpoint_url) if list_metadata is None else list_metadata
         self._get = RangedGet(client, options.bucket, attempts=options.attempts)
         self._checksums = ChecksumSwitch(client, may_stop=options.checksums == "auto")
+        self._lost = LostAnswers(client, options.bucket)
         self._get_limiter = trio.CapacityLimiter(options.connections.get)
         self._background_limiter = trio.CapacityLimiter(options.connections.background_get)
         self._upload_limiter = trio.CapacityLimiter(options.connections.upload)
@@ -124,7 +127,9 @@ class S3Store:
             **header_fields(headers),
             **_conditions(if_match, if_none_match),
         )
-        answer = await self._upload("PutObject", key, lambda: call(Body=request_body(body)))
+        send = functools.partial(self._checksums.call, lambda: call(Body=request_body(body)))
+        settled = _settling(send, lambda failure: self._lost.of_put(failure, key, body))
+        answer = await self._write("PutObject", key, settled, self._upload_limiter)
         return write_answer(answer, answer.get("ETag"))
 
     async def create_multipart(self, key: str, headers: ObjectHeaders) -> MultipartUpload:
@@ -184,7 +189,8 @@ class S3Store:
             MultipartUpload={"Parts": [_part_fields(part) for part in parts]},
             **_conditions(if_match, if_none_match),
         )
-        answer = await self._write("CompleteMultipartUpload", upload.key, call, self._upload_limiter)
+        settled = _settling(call, lambda failure: self._lost.of_complete(failure, upload.key, parts))
+        answer = await self._write("CompleteMultipartUpload", upload.key, settled, self._upload_limiter)
         return write_answer(answer, answer.get("ETag"))
 
     async def abort_multipart(self, upload: MultipartUpload) -> None:
@@ -267,7 +273,7 @@ class S3Store:
         )
 
     def _upload(self, operation: str, key: str, call: Callable[[], T]) -> Awaitable[T]:
-        """Like :meth:`_write`, for what carries a checksum."""
+        """Like :meth:`_write`, for what carries a checksum that the server may refuse."""
         send = functools.partial(self._checksums.call, call)
         return self._write(operation, key, send, self._upload_limiter)
 
@@ -300,6 +306,21 @@ def _translated(operation: str, key: str, call: Callable[[], T]) -> T:
         if ours is exc:
             raise
         raise ours from exc
+
+
+def _settling(call: Callable[[], T], settle: Callable[[ClientError], T | None]) -> Callable[[], T]:
+    """Return *call*, with *settle* asked whether a failure is none."""
+
+    def settled() -> T:
+        try:
+            return call()
+        except ClientError as failure:
+            answer = settle(failure)
+            if answer is None:
+                raise
+            return answer
+
+    return settled
 
 
 def _sendable(key: str) -> str:

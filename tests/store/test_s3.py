@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from s3mount.core.objects import ByteRange, FileSlice, MultipartUpload, ObjectHe
 from s3mount.errors import (
     AccessDenied,
     BadAnswer,
+    ConditionFailed,
     NotFound,
     NotSupported,
     StaleObject,
@@ -336,6 +339,70 @@ def test_an_answer_that_was_lost_is_asked_for_again(place: Place) -> None:
         trio.run(store.put, "x", b"body", PLAIN)
     assert place.proxy.counts() == {"PutObject": 2}
     assert trio.run(read, store, "x", 0, 4) == b"body"
+
+
+def test_a_conditional_put_whose_answer_was_lost_is_a_success(place: Place, tmp_path: Path) -> None:
+    """The second try meets the first one's object: one HEAD tells that it is ours."""
+    content = os.urandom(2 * MIB)
+    (tmp_path / "file").write_bytes(content)
+    store = place.open_store()
+
+    async def work(fd: int) -> None:
+        with place.proxy.rule(DropAnswer(), operation="PutObject", last=1):
+            made = await store.put("x", content, PLAIN, if_none_match=True)
+        body = FileSlice(fd, ByteRange(7, MIB))
+        with place.proxy.rule(DropAnswer(), operation="PutObject", last=1):
+            changed = await store.put("x", body, PLAIN, if_match=made.etag)
+        assert changed.etag == (await store.head("x")).etag
+
+    with (tmp_path / "file").open("rb") as file:
+        trio.run(work, file.fileno())
+    assert place.proxy.counts() == {"PutObject": 4, "HeadObject": 3}
+    assert trio.run(read, store, "x", 0, MIB - 7) == content[7:MIB]
+
+
+def test_anothers_object_is_not_taken_for_ours(place: Place) -> None:
+    """A retry that meets other bytes, of the same length too, has lost."""
+    store = place.open_store()
+    for other in (b"other", b"other bytes"):
+        put(place, "x", other)
+        with place.proxy.rule(Close(), operation="PutObject", last=1), pytest.raises(ConditionFailed):
+            trio.run(functools.partial(store.put, "x", b"bytes", PLAIN, if_none_match=True))
+
+
+@pytest.mark.parametrize("condition", [{}, {"if_none_match": True}], ids=repr)
+def test_a_finished_upload_whose_answer_was_lost_is_a_success(place: Place, condition: Any) -> None:
+    """The second try does not find the upload: one HEAD tells that the object is made of its parts."""
+    store = place.open_store()
+
+    async def work() -> None:
+        upload = await store.create_multipart("x", PLAIN)
+        parts = [
+            await store.upload_part(upload, 1, b"a" * 5 * MIB),
+            await store.upload_part(upload, 2, b"b"),
+        ]
+        with place.proxy.rule(DropAnswer(), operation="CompleteMultipartUpload", last=1):
+            answer = await store.complete_multipart(upload, parts, **condition)
+        assert answer.etag == (await store.head("x")).etag
+
+    trio.run(work)
+    assert place.proxy.counts()["CompleteMultipartUpload"] == 2
+
+
+def test_an_upload_that_was_aborted_is_no_success(place: Place) -> None:
+    """Also where a retry finds it gone, and an object of another making in place."""
+    store = place.open_store()
+    put(place, "x", b"part")
+
+    async def work() -> None:
+        upload = await store.create_multipart("x", PLAIN)
+        part = await store.upload_part(upload, 1, b"part")
+        await store.abort_multipart(upload)
+        with place.proxy.rule(Close(), operation="CompleteMultipartUpload", last=1):
+            await store.complete_multipart(upload, [part])
+
+    with pytest.raises(NotFound):
+        trio.run(work)
 
 
 def test_a_file_is_sent_again_from_its_beginning(place: Place, tmp_path: Any) -> None:
