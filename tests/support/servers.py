@@ -102,11 +102,11 @@ def minio_program() -> str:
     """
     named = os.environ.get("S3MOUNT_TEST_MINIO")
     if named:
-        if os.access(named, os.X_OK):
+        if _is_program(Path(named)):
             return named
         raise ServerMissing(f"$S3MOUNT_TEST_MINIO is {named}, which is no program")
     cached = MINIO_CACHE / "minio"
-    found = shutil.which("minio") or (str(cached) if os.access(cached, os.X_OK) else None)
+    found = shutil.which("minio") or (str(cached) if _is_program(cached) else None)
     if found is not None:
         return found
     go = shutil.which("go")
@@ -120,7 +120,7 @@ def minio_program() -> str:
         text=True,
         timeout=MINIO_BUILD_S,
     )
-    if built.returncode != 0 or not os.access(cached, os.X_OK):
+    if built.returncode != 0 or not _is_program(cached):
         raise ServerMissing(f"go install {MINIO_MODULE} failed: {built.stderr[-500:]}")
     return str(cached)
 
@@ -217,6 +217,10 @@ STARTERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
     "minio": minio,
     "moto": moto,
 }
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
 
 
 @functools.cache
