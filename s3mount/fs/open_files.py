@@ -135,9 +135,17 @@ class OpenFile:
         """
         async with self.lock:
             if self.is_unsent and self.spool is not None:
-                await self._upload(self.spool)
+                await self._upload(self.spool, self.node.key)
 
-    async def _upload(self, spool: SpoolFile) -> None:
+    async def upload_as(self, key: str) -> None:
+        """Put the file into the bucket under *key*, which it is about to get. Caller holds the lock.
+
+        Raises: as ``upload``.
+        """
+        assert self.spool is not None
+        await self._upload(self.spool, key)
+
+    async def _upload(self, spool: SpoolFile, key: str) -> None:
         if spool.poison is not None:
             raise spool.poison
         node, services = self.node, self._services
@@ -145,10 +153,10 @@ class OpenFile:
         parent, name = node.parent, node.name
         try:
             await spool.fill(self._fetch_base)
-            headers = await self.pending_headers()
+            headers = await self.pending_headers(key)
             if parent is not None:
                 services.namespace.note_change(parent, name, adds_or_removes=False)
-            key = node.key
+            node.may_be_stored = True
             answer = await services.uploader.upload(key, spool, headers)
         except BaseException as exc:
             self.state = advance(self.state, FileEvent.REFUSED)
@@ -182,13 +190,13 @@ class OpenFile:
         node.pages_etag = stat.etag
         self._services.namespace.note_fresh(node)
 
-    async def pending_headers(self) -> ObjectHeaders:
-        """Return the headers for the next upload: the old object's, with the attributes as they are now."""
+    async def pending_headers(self, key: str) -> ObjectHeaders:
+        """Return headers for an upload to *key*: the old object's, with the attributes as they are now."""
         old = await self.known_headers()
         attributes = self.node.attributes or Attributes()
         # What other tools noted of the old bytes would make the new ones look damaged to them.
         metadata = to_metadata(without_checksums(old.metadata), attributes, is_directory=False)
-        return replace(old, content_type=old.content_type or for_key(self.node.key), metadata=metadata)
+        return replace(old, content_type=old.content_type or for_key(key), metadata=metadata)
 
     async def known_headers(self) -> ObjectHeaders:
         """Return the old object's headers, asked for if no answer carried them yet.
@@ -322,6 +330,12 @@ class OpenFiles:
         if file.spool is not None:
             await file.spool.discard()
         self._services.namespace.table.unpin(file.node)
+
+    async def discard_sent(self) -> None:
+        """Take away the spools of files that are open still but whose bytes the bucket has: the mount ends."""
+        for file in self._files.values():
+            if file.spool is not None and not (file.is_unsent and file.node.is_linked):
+                await file.spool.discard()
 
     def repoint(self, handle: Handle) -> None:
         """Let *handle* read the version that its file has now."""

@@ -24,7 +24,7 @@ from s3mount.errors import (
 )
 from s3mount.fs.files import target_for_new
 from s3mount.fs.open_files import FileServices, OpenFile, OpenFiles, stat_of
-from s3mount.fs.tree import Tree
+from s3mount.fs.tree import Tree, may_be_in_store
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import stored_attributes
 
@@ -102,20 +102,29 @@ class Renamer:
             async with file.lock:
                 if node.stat is not None:
                     await self._move_object(file, new_key)
+                else:
+                    await self._move_spool(file, new_key, replaced)
                 old_replaced = self._open_files.file_of(replaced) if isinstance(replaced, FileNode) else None
                 self._namespace.move(node, new_parent, new_name)
             if old_replaced is not None:
                 await old_replaced.drop_changes()
                 await self._open_files.drop_if_idle(old_replaced)
-            if isinstance(replaced, FileNode) and replaced.stat is not None and node.stat is None:
-                await self._publish_over(file)
         finally:
             await self._open_files.leave(file)
 
-    async def _publish_over(self, file: OpenFile) -> None:
-        """A new file took the place of an old one: unless its own close is to come, say so to the bucket."""
-        if not self._open_files.has_writer(file):
-            await file.upload()
+    async def _move_spool(self, file: OpenFile, new_key: str, replaced: Node | None) -> None:
+        """Prepare a file that only the spool has for *new_key*. Caller holds the lock.
+
+        Where it takes the place of an object, the bucket gets it now: the old one is gone from here on.
+        """
+        node, old_key = file.node, file.node.key
+        may_be_stored = node.may_be_stored
+        if isinstance(replaced, FileNode) and may_be_in_store(replaced):
+            await file.upload_as(new_key)
+        if may_be_stored:
+            assert node.parent is not None
+            await self._tree.keep_alive(node.parent, node)
+            await self._store.delete(old_key)
 
     async def _move_object(self, file: OpenFile, new_key: str) -> None:
         """Copy the object of *file* to *new_key* and delete the old one. Caller holds the lock."""

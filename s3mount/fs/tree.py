@@ -188,7 +188,7 @@ class Tree:
         A directory that exists only because a key has its name in front would vanish with it.
         """
         key = parent.location.marker_key
-        if key is None or parent.is_root or parent.has_marker or not _is_in_store(leaving):
+        if key is None or parent.is_root or parent.has_marker or not may_be_in_store(leaving):
             return
         if self._namespace.is_listed(parent) and any(
             child is not leaving and _is_in_store(child) for child in parent.children.values()
@@ -201,6 +201,11 @@ class Tree:
         if not parent.has_marker and not keys:
             await self._store.put(key, b"", marker_headers(parent.attributes or Attributes()))
             parent.has_marker = True
+
+
+def may_be_in_store(node: Node) -> bool:
+    """Whether there may be an object to delete: of an upload that failed nobody knows how far it came."""
+    return _is_in_store(node) or (isinstance(node, FileNode) and node.may_be_stored)
 
 
 def _is_in_store(node: Node) -> bool:

@@ -79,10 +79,21 @@ class FileNode(Node):
     ``stat`` is the object as the store last described it, None for a file that only the spool has.
     While ``is_local``, size and times are this host's, and what a listing says of the name is ignored.
     ``is_own`` says that ``stat`` was made from the answer to our own write, whose Last-Modified we
-    have not seen yet. ``pages_etag`` is the version whose pages the kernel may hold.
+    have not seen yet. ``may_be_stored``: an upload was begun, so that the store may have an object under
+    the key even where no answer said so. ``pages_etag`` is the version whose pages the kernel may hold.
     """
 
-    __slots__ = ("beside_prefix", "is_local", "is_own", "key", "pages_etag", "size", "stat", "target")
+    __slots__ = (
+        "beside_prefix",
+        "is_local",
+        "is_own",
+        "key",
+        "may_be_stored",
+        "pages_etag",
+        "size",
+        "stat",
+        "target",
+    )
 
     def __init__(
         self,
@@ -99,6 +110,7 @@ class FileNode(Node):
         self.size = 0
         self.is_local = False
         self.is_own = False
+        self.may_be_stored = False
         self.pages_etag: str | None = None
         self.target: bytes | None = None
         self.beside_prefix = beside_prefix

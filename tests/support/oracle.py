@@ -31,7 +31,7 @@ DIFFERENCES = {
     "size and link count of directories": "each file system's own affair, also among local ones",
     "atime, ctime, inode numbers, blocks": "not stored in objects; not compared",
     "SEEK_DATA, SEEK_HOLE, fallocate": "objects have no holes, and space is not reserved; not played",
-    "mtime after ftruncate to the same size": "nothing changes, so nothing is uploaded; not played",
+    "mtime after truncate to the same size": "nothing changes, so nothing is uploaded; not played",
     "mtime after a store into a mapping without msync": "moves when the kernel writes the page; no times set",
 }
 

@@ -136,7 +136,8 @@ class Agent:
     def ftruncate(self, slot: int, size: int) -> None:
         if slot not in self._slots:
             return
-        if os.fstat(self._slots[slot]).st_size == size:
+        found = os.fstat(self._slots[slot])
+        if found.st_size == size and stat.S_ISREG(found.st_mode):
             return  # POSIX lets a file that keeps its size keep its time, too; Linux's do not
         os.ftruncate(self._slots[slot], size)
 
@@ -216,6 +217,13 @@ class Agent:
             return digest(file.read())
 
     def truncate(self, path: str, size: int) -> None:
+        try:
+            found = os.stat(self._path(path))
+        except OSError:
+            pass  # whatever it is, the call itself says so
+        else:
+            if found.st_size == size and stat.S_ISREG(found.st_mode):
+                return  # as with ftruncate
         os.truncate(self._path(path), size)
 
     def unlink(self, path: str) -> None:
