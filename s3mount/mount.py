@@ -73,7 +73,9 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
                 await _run(config, fs, initialised, on_ready)
             finally:
                 session.close_session()
-            return await _drain(config, fs)
+            code = await _drain(config, fs)
+            await fs.open_files.discard_sent()
+            return code
     finally:
         s3.close()
 
@@ -98,6 +100,8 @@ async def build_file_system(
             store,
             capacity_bytes=config.memory_bytes,
             block_size=config.block_size,
+            # More would only queue in the store, before readers who wait.
+            background_runs=config.download_concurrency,
         )
     )
     spool_dir = SpoolDir(
