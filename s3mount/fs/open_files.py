@@ -332,7 +332,7 @@ class OpenFiles:
         self._services.namespace.table.unpin(file.node)
 
     async def discard_sent(self) -> None:
-        """Take away the spools of files that are open still but whose bytes the bucket has: the mount ends."""
+        """Take away the spools of files that are open but whose bytes the bucket has: the mount ends."""
         for file in self._files.values():
             if file.spool is not None and not (file.is_unsent and file.node.is_linked):
                 await file.spool.discard()
