@@ -16,7 +16,7 @@ import pytest
 from s3mount.core.exits import Exit
 from tests.mounted.conftest import MakeMount
 from tests.support.counting_proxy import Answer, CountingProxy, Hold
-from tests.support.mounting import Mount
+from tests.support.mounting import CONNECTIONS, Mount, connection_number
 from tests.support.servers import Server
 
 DENIED = Answer(
@@ -236,3 +236,11 @@ def test_a_mount_that_cannot_work_fails_in_one_line(
     assert done.stderr.startswith("s3mount: ")
     assert len(done.stderr.splitlines()) == 1
     assert text in done.stderr
+
+
+def test_root_widens_the_kernels_read_ahead(make_mount: MakeMount, minio: Server) -> None:
+    """Mounted by root, reads come as 1 MiB requests and 64 of them may wait, eight times fewer per GiB."""
+    mount = make_mount(minio)
+    number = connection_number(mount.path)
+    assert Path(f"/sys/class/bdi/0:{number}/read_ahead_kb").read_text().strip() == "1024"
+    assert (CONNECTIONS / number / "max_background").read_text().strip() == "64"
