@@ -5,7 +5,9 @@ pyfuse3 keeps its session in module globals, so a process serves one mount.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pyfuse3
@@ -30,6 +32,7 @@ def open_session(operations: Operations, mountpoint: str, options: set[str]) -> 
 
     Raises: StartupError.
     """
+    logging.getLogger("pyfuse3").addFilter(_somebody_waits)
     try:
         pyfuse3.init(operations, mountpoint, options)
     except RuntimeError as exc:
@@ -99,3 +102,12 @@ def _unescaped(field: str) -> str:
     for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(octal, character)
     return field
+
+
+def _somebody_waits(record: logging.LogRecord) -> bool:
+    """Whether a record of pyfuse3's is more than an answer that nobody waits for any longer.
+
+    The kernel refuses with ENOENT an answer to a request that it has given up: its caller was killed,
+    or the mount went while a RELEASE, which nobody waits for, was on its way.
+    """
+    return not record.getMessage().endswith(f"fuse_reply_* failed with {os.strerror(errno.ENOENT)}")
