@@ -95,7 +95,7 @@ def running_server(home: Path) -> Iterator[DemoServer]:
         )
         log_path = home / "server.log"
         with log_path.open("wb") as log:
-            process = start_child(_command(program, home, settings), stop_with=signal.SIGTERM, output=log)
+            process = start_child(_command(program, home, settings), stop_with=signal.SIGKILL, output=log)
         try:
             _wait_until_ready(process, server, log_path)
             yield server

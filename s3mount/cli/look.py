@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,7 +41,10 @@ def in_child(work: Callable[[], str], timeout_s: float) -> str | None:
     A process that hangs in the kernel gets SIGKILL and is not waited for: it may never end.
     """
     read_end, write_end = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns where the process has threads: what the child does takes no lock of theirs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         _report(work, write_end)
     os.close(write_end)
