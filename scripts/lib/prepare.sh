@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by scripts/demo and scripts/test: what the machine lacks, and the virtual environment .venv.
 # Says what it does before it does it; does nothing, and takes no time, where everything is there.
 
