@@ -101,7 +101,7 @@ class Renamer:
         try:
             async with file.lock:
                 if node.stat is not None:
-                    await self._move_object(file, new_key)
+                    await self._move_object(file, new_key, replaces=replaced is not None)
                 else:
                     await self._move_spool(file, new_key, replaced)
                 old_replaced = self._open_files.file_of(replaced) if isinstance(replaced, FileNode) else None
@@ -126,17 +126,13 @@ class Renamer:
             await self._tree.keep_alive(node.parent, node)
             await self._store.delete(old_key)
 
-    async def _move_object(self, file: OpenFile, new_key: str) -> None:
+    async def _move_object(self, file: OpenFile, new_key: str, *, replaces: bool) -> None:
         """Copy the object of *file* to *new_key* and delete the old one. Caller holds the lock."""
         node, old = file.node, file.base
         assert old is not None and node.parent is not None
         stat = await self._copy(old, new_key, node)
         await self._tree.keep_alive(node.parent, node)
-        try:
-            await self._store.delete(old.key)
-        except FsError:
-            await self._undo([stat.key])
-            raise
+        await self._delete_source(old.key, new_key, replaces=replaces)
         keeps_pages = node.pages_etag == old.etag
         is_local = node.is_local
         file.published(stat)
@@ -144,6 +140,23 @@ class Renamer:
         if not keeps_pages:
             node.pages_etag = None
         self._open_files.repoint_all(file)
+
+    async def _delete_source(self, old_key: str, new_key: str, *, replaces: bool) -> None:
+        """Delete what was copied to *new_key*; where that fails, one of the two stays, whatever happened.
+
+        A delete without an answer may have been carried out, so the copy goes only if the source is seen
+        to be there still, and never if it took the place of another object.
+        """
+        try:
+            await self._store.delete(old_key)
+        except FsError:
+            try:
+                await self._store.head(old_key)
+            except NotFound:
+                return
+            if not replaces:
+                await self._undo([new_key])
+            raise
 
     async def _copy(self, old: ObjectStat, new_key: str, node: FileNode | None) -> ObjectStat:
         """Copy one object, with the time that it shows: the copy's own Last-Modified is now."""
@@ -185,7 +198,15 @@ class Renamer:
         async with self._held(old_prefix) as files:
             copied = await self._copy_all(old_prefix, new_prefix)
             await self._tree.keep_alive(node.parent, node)
-            await self._delete_all(with_markers([old.key for old, _ in copied], old_prefix))
+            try:
+                await self._delete_all(with_markers([old.key for old, _ in copied], old_prefix))
+            except FsError as exc:
+                log.error(
+                    "%s is whole at %s too, and could not be deleted here: %s", node.path(), new_prefix, exc
+                )
+                for below in (node, *node.descendants()):
+                    self._namespace.expire(below)
+                raise
             self._namespace.move(node, new_parent, new_name)
             self._follow(node, {stat.key: stat for _, stat in copied}, files)
 
