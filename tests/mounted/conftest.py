@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ServerPool
+from tests.support.counted_mount import CountedMount, counted_places
 from tests.support.mounting import Mount, Tools, mounts_below
 from tests.support.servers import Server
 from tests.support.workplace import SharedMount, Workplace
@@ -74,3 +75,22 @@ def place(shared_mount: SharedMount, tmp_path: Path) -> Iterator[Workplace]:
     place = shared_mount.place(tmp_path, watchdog_s=240.0)
     yield place
     shared_mount.leave(place)
+
+
+@pytest.fixture(scope="module", params=REAL_SERVERS)
+def places_counted(
+    request: pytest.FixtureRequest, server_pool: ServerPool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Iterator[CountedMount]]:
+    """Directories on one mount behind a counting proxy, on each real server."""
+    with counted_places(server_pool.get(request.param), tmp_path_factory.mktemp("counted")) as places:
+        yield places
+
+
+@pytest.fixture
+def counted(places_counted: Iterator[CountedMount]) -> Iterator[CountedMount]:
+    """A fresh directory; what the mount learns of it once it believes for the whole test."""
+    counted = next(places_counted)
+    counted.mount.watch(240.0)
+    yield counted
+    counted.mount.watch(300.0)
+    counted.mount.check_log()
