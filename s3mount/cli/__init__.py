@@ -6,12 +6,17 @@ default; what is slow to import is imported inside ``run``, so that ``--help`` i
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from s3mount.cli.parser import parse
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
+from s3mount.logs import redact
+
+_SHOW_TRACEBACK = "S3MOUNT_TRACEBACK"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +33,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output (`s3mount mount --help | head`) has seen enough.
         sys.stderr.close()
         return int(Exit.FAILURE)
+    except Exception as error:
+        if os.environ.get(_SHOW_TRACEBACK):
+            raise
+        say_failure(_bug(error))
+        return int(Exit.FAILURE)
+
+
+def _bug(error: Exception) -> StartupError:
+    """Return the line for what nobody foresaw: enough to find it, without a traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "nowhere"
+    return StartupError(
+        "bug",
+        f"{redact(str(error)) or 'no message'} ({type(error).__name__} at {where})",
+        f"please report it; {_SHOW_TRACEBACK}=1 in the environment shows more",
+        Exit.FAILURE,
+    )
 
 
 def say_failure(error: StartupError) -> None:

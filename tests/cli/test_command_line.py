@@ -143,3 +143,22 @@ def test_the_help_loads_nothing_that_is_slow_to_load() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_a_bug_is_one_line_unless_the_traceback_is_asked_for(show: bool) -> None:
+    """With its place, so that it can be reported, and without secrets."""
+    code = (
+        "import sys; from s3mount import cli\n"
+        "def parse(argv): raise KeyError('secret_key=hunter2hunter2')\n"
+        "cli.parse = parse; sys.exit(cli.main(['mount']))"
+    )
+    environment = {"S3MOUNT_TRACEBACK": "1"} if show else {}
+    outcome = s3mount(launcher=[sys.executable, "-c", code], environment=environment)
+    assert outcome.exit_code == Exit.FAILURE
+    if show:
+        assert "Traceback" in outcome.stderr
+    else:
+        assert outcome.line.startswith(
+            "bug: 'secret_key=[hidden]' (KeyError at <string>:2); please report it"
+        )
