@@ -108,6 +108,12 @@ async def build_file_system(
         config.spool_dir, cap_bytes=config.spool_cap_bytes, free_floor_bytes=config.spool_free_bytes
     )
     stack.callback(spool_dir.close)
+    if leftovers := spool_dir.leftovers():
+        log.warning(
+            "%d file(s) of an earlier mount are in %s, and the bucket may not have them",
+            len(leftovers),
+            config.spool_dir,
+        )
     services = FileServices(
         store=store,
         namespace=namespace,
