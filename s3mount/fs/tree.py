@@ -12,6 +12,7 @@ from s3mount.errors import (
     BadAnswer,
     DirectoryNotEmpty,
     FsError,
+    InvalidArgument,
     IsADirectory,
     NameTooLong,
     NotADirectory,
@@ -185,22 +186,32 @@ class Tree:
     async def keep_alive(self, parent: DirectoryNode, leaving: Node) -> None:
         """Write the marker of *parent* if *leaving* is the last key under it, before that goes.
 
-        A directory that exists only because a key has its name in front would vanish with it.
+        A directory that exists only because a key has its name in front would vanish with it. So does a
+        pseudo-directory, which is no more than a part of names; the directory it stands in stays.
         """
+        key_leaving = leaving.key if isinstance(leaving, FileNode) else _prefix(leaving)
+        is_direct = not parent.location.partial
+        while parent.location.partial and parent.parent is not None:
+            parent = parent.parent
         key = parent.location.marker_key
         if key is None or parent.is_root or parent.has_marker or not may_be_in_store(leaving):
             return
-        if self._namespace.is_listed(parent) and any(
-            child is not leaving and _is_in_store(child) for child in parent.children.values()
-        ):
-            return
+        if is_direct and self._namespace.is_listed(parent):
+            others = (child for child in parent.children.values() if child is not leaving)
+            if any(_is_in_store(child) for child in others):
+                return
         page = await self._store.list_page(parent.location.prefix, max_keys=3)
         keys = {stat.key for stat in page.objects} | set(page.prefixes)
         parent.has_marker = key in keys
-        keys -= {key, leaving.key if isinstance(leaving, FileNode) else _prefix(leaving)}
-        if not parent.has_marker and not keys:
+        if parent.has_marker or keys - {key_leaving}:
+            return
+        try:
             await self._store.put(key, b"", marker_headers(parent.attributes or Attributes()))
-            parent.has_marker = True
+        except (NameTooLong, InvalidArgument) as exc:
+            # SeaweedFS takes keys below names that it takes no marker for.
+            log.info("%s vanishes with its last entry: %s", parent.path(), exc)
+            return
+        parent.has_marker = True
 
 
 def may_be_in_store(node: Node) -> bool:

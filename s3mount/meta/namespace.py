@@ -123,12 +123,17 @@ class Namespace:
         )
 
     async def holds_keys(self, location: Location, *, beside_marker: bool = False) -> bool:
-        """Ask whether the store has any key under *location* (*beside_marker*: but for its marker)."""
+        """Ask whether the store has any key under *location* (*beside_marker*: but for its marker).
+
+        A marker with bytes counts in either case: it shows as a file.
+        """
+        if location.partial:
+            pages: list[ListPage] = []
+            await self._first_key(location, pages)
+            return bool(pages)
         answer = await self._store.list_page(location.prefix, delimiter="", max_keys=2)
-        keys = [stat.key for stat in answer.objects]
-        if beside_marker:
-            keys = [key for key in keys if key != location.marker_key]
-        return bool(keys)
+        marker_key = location.marker_key if beside_marker else None
+        return any(stat.key != marker_key or stat.size for stat in answer.objects)
 
     def note_change(self, parent: DirectoryNode, name: bytes, *, adds_or_removes: bool = True) -> None:
         """Say that this host is changing, or has changed, *name*: call it before and after.
