@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -50,6 +50,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for name, reason in config.stash[_MISSING].items():
         terminalreporter.section(f"NOT TESTED AGAINST {name.upper()}", sep="!", red=True, bold=True)
         terminalreporter.line(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a test that cannot run here fail where $CI is set: there, nothing may go untested."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and CI skips nothing: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

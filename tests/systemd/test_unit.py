@@ -83,9 +83,9 @@ def test_its_commands_mount_and_unmount(minio: Server, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         environment["OPTIONS"] = environment["OPTIONS"].replace(" --allow-other", "")
     start = _run("ExecStart", environment)
+    assert start.returncode == 0, start.stderr
     watchdog = Watchdog(mountpoint, COMMAND_S)
     try:
-        assert start.returncode == 0, start.stderr
         (mountpoint / "sea.txt").write_text("waves")
         assert (tmp_path / "state" / "spool").is_dir()
     finally:
