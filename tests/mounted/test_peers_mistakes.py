@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -46,8 +47,8 @@ def test_python_imports_from_directories_without_markers(place: Workplace) -> No
     place.bucket.put(place.key("lib/package/__init__.py"), b"from package.part import VALUE\n")
     place.bucket.put(place.key("lib/package/part.py"), b"VALUE = 'imported'\n")
     program = "import sys; sys.path.insert(0, 'lib'); import package; print(package.VALUE)"
-    assert place.run("python3", "-c", program) == "imported\n"
-    assert place.run("python3", "-c", program) == "imported\n"
+    assert place.run(sys.executable, "-c", program) == "imported\n"
+    assert place.run(sys.executable, "-c", program) == "imported\n"
 
 
 def test_rename_of_a_file_moves_its_bytes(place: Workplace) -> None:
