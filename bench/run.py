@@ -5,7 +5,8 @@
 tool and does the same work in each mount, in turns, several rounds. It prints the yardstick's seconds and
 the tools' medians as multiples of them: the machine cancels out, as far as its noise allows. A write ends
 when the bucket has everything, whenever close(2) returned. Requests are counted in a further pass, through
-a proxy, which is too slow for timing.
+a proxy, which is too slow for timing. ``--far`` lets the same proxy hold each request back for 20 ms, as a
+distant server would, and leaves the large file out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.counting_proxy import CountingProxy  # noqa: E402
+from tests.support.counting_proxy import CountingProxy, Delay  # noqa: E402
 from tests.support.mounting import Mount, Watchdog  # noqa: E402
 from tests.support.servers import STARTERS, Server  # noqa: E402
 
@@ -39,6 +40,7 @@ SMALL_FILES = 300
 LISTED_FILES = 5000
 THREADS = 8
 RANGE = 8 * MIB
+FAR_S = 0.02
 MOUNT_S = 600.0
 READY_S = 20.0
 
@@ -83,7 +85,7 @@ def create_small(place: Place) -> None:
     if place.path is None:
         _parallel(lambda key: place.client.put_object(Bucket=place.bucket, Key=key, Body=body), names)
         return
-    (place.path / "new").mkdir()
+    (place.path / "new").mkdir(exist_ok=True)  # SeaweedFS keeps it over the deletion of its keys
     for name in names:
         (place.path / name).write_bytes(body)
     _wait_for(place, names[-1], SMALL, under="new/", count=SMALL_FILES)
@@ -181,12 +183,14 @@ def prepare(client: Any, bucket: str, large: Path) -> None:
     _parallel(lambda item: client.put_object(Bucket=bucket, Key=item[0], Body=item[1]), bodies.items())
 
 
-def works(large: Path) -> dict[str, list[Work]]:
+def works(large: Path, *, far: bool) -> dict[str, list[Work]]:
     """Return what is done, by name; each list is done in one mount, its last is what is timed."""
     size = f"{large.stat().st_size // MIB} MiB"
-    return {
+    bulk: dict[str, list[Work]] = {
         f"read {size}": [read_large],
         f"write {size}, until the bucket has it": [lambda place: write_large(place, large)],
+    }
+    return ({} if far else bulk) | {
         f"create {SMALL_FILES} files of 4 KiB, until the bucket has them": [create_small],
         f"cat {SMALL_FILES} files of 4 KiB": [read_small],
         "... again": [read_small, read_small],
@@ -204,7 +208,8 @@ def forget_written(client: Any, bucket: str) -> None:
 
 def once(tool: str, server: Server, bucket: str, steps: list[Work], proxy: CountingProxy | None) -> float:
     """Do *steps* with *tool*; return the seconds of the last. With *proxy* its counts are of the last."""
-    client = server.client(max_pool_connections=THREADS)
+    through = proxy.endpoint_url if proxy and tool == "boto3" else None
+    client = server.client(through, max_pool_connections=THREADS)
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="s3mount-bench-")))
         path = None
@@ -235,19 +240,25 @@ def main() -> None:
         large.write_bytes(os.urandom(arguments.size * MIB))
         bucket = server.fresh_bucket()
         prepare(server.client(max_pool_connections=THREADS), bucket, large)
-        print(f"{server.name}; medians of {arguments.rounds} rounds; multiples of boto3 ({THREADS} at once)")
+        far = None
+        if arguments.far:
+            far = stack.enter_context(CountingProxy(server.endpoint_url))
+            stack.enter_context(far.rule(Delay(FAR_S)))
+        where = f"{server.name}, {FAR_S * 1000:g} ms away" if far else server.name
+        print(f"{where}; medians of {arguments.rounds} rounds; multiples of boto3 ({THREADS} at once)")
         print("| work | boto3 | " + " | ".join(tools) + " |\n|---" + "|---" * (len(tools) + 1) + "|")
-        for name, steps in works(large).items():
+        todo = works(large, far=far is not None)
+        for name, steps in todo.items():
             times = {tool: [] for tool in ("boto3", *tools)}
             for _ in range(arguments.rounds):
                 for tool, seconds in times.items():
-                    seconds.append(once(tool, server, bucket, steps, None))
+                    seconds.append(once(tool, server, bucket, steps, far))
             yardstick = statistics.median(times["boto3"])
             ratios = (f"{statistics.median(times[tool]) / yardstick:.2f}" for tool in tools)
             print(f"| {name} | {yardstick:.2f} s | " + " | ".join(ratios) + " |", flush=True)
         if arguments.requests:
             print("\nrequests\n| work | " + " | ".join(tools) + " |\n|---" + "|---" * len(tools) + "|")
-            for name, steps in works(large).items():
+            for name, steps in todo.items():
                 print(f"| {name} | " + " | ".join(_count(t, server, bucket, steps) for t in tools) + " |")
 
 
@@ -264,6 +275,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=256, metavar="MIB", help="of the large file [256]")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="[3]")
     parser.add_argument("--others", nargs="*", default=["s3fs", "rclone"], help="[s3fs rclone]")
+    parser.add_argument("--far", action="store_true", help=f"a server {FAR_S * 1000:g} ms away")
     parser.add_argument("--requests", action="store_true", help="count requests as well")
     return parser.parse_args()
 
