@@ -70,13 +70,15 @@ def _page(root: ElementTree.Element) -> ListPage:
     decode: Callable[[str], str] = unquote_key if top.get("EncodingType") == "url" else str
     prefix = top.get("Prefix")
     count = top.get("KeyCount")
+    listed = [_object(one, skip, decode) for one in contents]
+    objects = tuple([stat for stat in listed if not _is_bare_directory(stat)])
     return ListPage(
-        objects=tuple([_object(one, skip, decode) for one in contents]),
+        objects=objects,
         prefixes=tuple([decode(one) for one in prefixes]),
         next_token=top.get("NextContinuationToken") or None,
         truncated=_BOOLEANS[top["IsTruncated"]],
         echoed_prefix=None if prefix is None else decode(prefix),
-        key_count=None if count is None else int(count),
+        key_count=None if count is None else int(count) - (len(listed) - len(objects)),
     )
 
 

@@ -161,3 +161,12 @@ def test_an_entity_bomb_is_refused_at_its_declaration() -> None:
     bomb = b'<!DOCTYPE a [<!ENTITY b "' + b"x" * 1000 + b'"><!ENTITY c "' + b"&b;" * 1000 + b'">]>'
     with pytest.raises(BadAnswer, match="document type"):
         parse_list_page(bomb + b"<ListBucketResult>&c;</ListBucketResult>")
+
+
+def test_a_directory_that_seaweedfs_keeps_is_no_object() -> None:
+    """A key ending in a slash without bytes and ETag is what is left of a deleted tree, and not counted."""
+    page = parse_list_page(
+        document(contents("d%2F", size=0, etag="") + contents("d%2Fx")).replace(b"nt>1<", b"nt>2<")
+    )
+    assert [stat.key for stat in page.objects] == ["d/x"]
+    assert page.key_count == 1
