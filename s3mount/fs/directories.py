@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from s3mount.errors import BadDescriptor
 from s3mount.meta.directory_stream import DirectoryStream, Page
-from s3mount.meta.inodes import DirectoryNode, Node
+from s3mount.meta.inodes import DirectoryNode
 from s3mount.meta.namespace import Namespace
 
 
@@ -90,8 +90,3 @@ class DirectoryHandles:
         handle = self._handles.pop(number)
         handle.close()
         self._namespace.table.unpin(handle.directory)
-
-
-def is_current(node: Node, directory: DirectoryNode, name: bytes) -> bool:
-    """Whether *name* still leads from *directory* to *node*: it may have gone since the page was read."""
-    return directory.children.get(name) is node

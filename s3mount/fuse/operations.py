@@ -19,7 +19,7 @@ from s3mount.errors import (
     StaleObject,
 )
 from s3mount.fs.attributes import AttributeWriter
-from s3mount.fs.directories import DirectoryHandles, is_current
+from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
 from s3mount.fs.open_files import Buffer, OpenFiles
 from s3mount.fs.rename import Renamer
@@ -136,9 +136,9 @@ class Operations(pyfuse3.Operations):
         node, number = await self._fs.files.create(parent, name, mode, 1, caller(ctx))
         try:
             await self._fs.files.fsync(number)
+            return self._found(node)
         finally:
             await self._fs.open_files.release(number)
-        return self._found(node)
 
     @fuse_operation
     async def mkdir(
@@ -244,9 +244,10 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, dots, self._attributes(place), position):
                 return
         while entries := await handle.entries_from(position - 2):
-            for name, node in entries:
+            for name, _ in entries:
                 position += 1
-                if not is_current(node, directory, name):
+                # Since the page was read it may have gone, or become another one.
+                if (node := directory.children.get(name)) is None:
                     continue
                 if not pyfuse3.readdir_reply(token, name, self._attributes(node), position):
                     return

@@ -121,6 +121,7 @@ class AttributeFiller:
         if key is None:
             node.attributes = Attributes()
             return
+        before = node.attributes
         try:
             stat = await self._store.head(key)
         except NotFound:
@@ -131,6 +132,8 @@ class AttributeFiller:
             log.debug("attributes of %s are not ours to see: %s", key, exc)
             node.attributes = ASSUMED_PLAIN
             return
+        if node.attributes is not before:
+            return  # this host changed them meanwhile, and knows better than the answer
         if isinstance(node, DirectoryNode):
             observe_marker(node, stat)
         elif isinstance(node, FileNode) and not node.is_local:

@@ -174,6 +174,11 @@ class DirectoryNode(Node):
         self.absent_until = 0.0
         self.hidden_names = 0
 
+    @property
+    def is_being_read(self) -> bool:
+        """Whether it is open, or the store is being asked about its entries."""
+        return bool(self.pins or self.listings)
+
     def descendants(self) -> Iterator[Node]:
         """Yield every known node below this one, parents before children."""
         for child in list(self.children.values()):
@@ -247,6 +252,9 @@ class InodeTable:
             return
         node.lookup_count = max(0, node.lookup_count - count)
         if node.lookup_count == 0 and not node.is_root:
+            if node.parent is not None and node.parent.is_being_read:
+                # Whoever reads it is about to name this entry.
+                return
             if node.parent is not None and self._is_droppable(node):
                 # The directory's cached listing is complete no longer.
                 node.parent.listed_until = 0.0

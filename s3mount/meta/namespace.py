@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -73,8 +74,15 @@ class Namespace:
             if child is None:
                 self._remember_absence(parent, name)
                 raise NotFound(f"{parent.path()}: no entry {name!r}")
-        await self.filler.fill_one(child)
-        return child
+        child.pins += 1
+        try:
+            await self.filler.fill_one(child)
+        finally:
+            self.table.unpin(child)
+        # Meanwhile it may have been removed, or found to be another one by now.
+        if (current := parent.children.get(name)) is None:
+            raise NotFound(f"{parent.path()}: no entry {name!r}")
+        return current
 
     async def existing(self, parent: DirectoryNode, name: bytes) -> Node:
         """Return the node under *name* for an operation that the kernel has just looked it up for.
@@ -90,9 +98,10 @@ class Namespace:
         """
         if node.parent is None or self.is_fresh(node):
             return
-        if isinstance(node, FileNode) and await self._is_unchanged(node):
+        if isinstance(node, FileNode) and await self._is_unchanged(node, node.parent):
             return
-        if await self.lookup(node.parent, node.name) is not node:
+        # Meanwhile somebody else's look at the name may have found what replaced it.
+        if node.parent is None or await self.lookup(node.parent, node.name) is not node:
             raise StaleObject(f"{node.path()} has been replaced")
 
     def is_fresh(self, node: Node) -> bool:
@@ -197,23 +206,41 @@ class Namespace:
             raise NotFound(f"{parent.path()}: no entry {name!r}")
         return None
 
-    async def _is_unchanged(self, node: FileNode) -> bool:
+    async def _is_unchanged(self, node: FileNode, parent: DirectoryNode) -> bool:
         """Ask for the one object; whether it is the version that *node* knows."""
-        asked_at = self._clock()
+        asked_at, as_of = self._clock(), self._changes
+        name = node.name
         found: list[ObjectStat] = []
-        await self._head(node.key, found)
-        if not found or node.stat is None or found[0].etag != node.stat.etag or node.parent is None:
+        with self._holding_changes(parent):
+            await self._head(node.key, found)
+            if parent.changes.get(name, 0) > as_of or parent.children.get(name) is not node:
+                return False
+        if not found or node.stat is None or found[0].etag != node.stat.etag:
             return False
-        if observe_file(self.table, node.parent, node.name, found[0]) is not node:
+        if observe_file(self.table, parent, name, found[0]) is not node:
             return False
         node.fresh_until = asked_at + self.policy.ttl_s
         return True
 
+    @contextmanager
+    def _holding_changes(self, parent: DirectoryNode) -> Iterator[None]:
+        """Keep account of what this host changes in *parent* while the store is asked about it."""
+        parent.listings += 1
+        try:
+            yield
+        finally:
+            parent.listings -= 1
+            if not parent.listings:
+                parent.changes.clear()
+
     async def _ask_directory(self, parent: DirectoryNode, target: Target) -> None:
         """Ask for the first page of *parent*, and beside it for the one object if a page shows less."""
+        as_of = self._changes
         stream = self.stream(parent)
         found: list[ObjectStat] = []
-        asks = self.filler.asks_beside_list and parent.ask_files is not False
+        asks = self.filler.asks_beside_list and (
+            self.policy.attributes == "exact" or parent.ask_files is not False
+        )
         head_key = target.file_key if asks else None
         try:
             with collapsed():
@@ -221,6 +248,8 @@ class Namespace:
                     if head_key is not None:
                         nursery.start_soon(self._head, head_key, found)
                     await stream.next_page(with_attributes=False)
+            if parent.changes.get(target.name, 0) > as_of:
+                found.clear()
         finally:
             stream.close()
         child = parent.children.get(target.name)
@@ -240,26 +269,20 @@ class Namespace:
         """Ask for one name: the object, and whether anything lies under it, both at once."""
         as_of = self._changes
         asked_at = self._clock()
-        parent.listings += 1
         found: list[ObjectStat] = []
         pages: list[ListPage] = []
         below = target.directory or (
             Location(f"{target.file_key}/") if target.file_key and target.beside_prefix else None
         )
-        try:
+        with self._holding_changes(parent):
             with collapsed():
                 async with trio.open_nursery() as nursery:
                     if target.file_key:
                         nursery.start_soon(self._head, target.file_key, found)
                     if below is not None:
                         nursery.start_soon(self._first_key, below, pages)
-            if parent.changes.get(target.name, 0) > as_of:
-                return
-            self._observe_one(parent, target, found, pages, asked_at + self.policy.ttl_s)
-        finally:
-            parent.listings -= 1
-            if not parent.listings:
-                parent.changes.clear()
+            if parent.changes.get(target.name, 0) <= as_of:
+                self._observe_one(parent, target, found, pages, asked_at + self.policy.ttl_s)
 
     def _observe_one(
         self,
@@ -320,7 +343,7 @@ class Namespace:
         """Drop cached entries of the directories that were listed longest ago, over the cap."""
         while len(self.table) > self.policy.max_cached_names and self._listed:
             directory, _ = self._listed.popitem(last=False)
-            if not directory.listings:
+            if not directory.is_being_read:
                 self.table.drop_cached(directory)
 
 

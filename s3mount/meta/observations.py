@@ -35,8 +35,10 @@ def observe_file(
         pass
     elif _is_same_version(child, stat):
         assert child.stat is not None
-        if child.attributes is None and stat.headers is not None:
-            child.describe(stat, stored_attributes(stat))
+        stored = stored_attributes(stat)
+        if stored is not None and stored != child.attributes:
+            # A chmod elsewhere keeps the ETag and, within the same second, the time.
+            child.describe(stat, stored)
         child.stat = replace(stat, headers=stat.headers or child.stat.headers)
         child.is_own = False
     else:
