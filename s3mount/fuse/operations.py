@@ -283,10 +283,9 @@ class Operations(pyfuse3.Operations):
             return f"directory handle {arguments[0]}"
         if name == "statfs":
             return ""
-        path = self._path(arguments[0])
         if name == "rename":
-            return f"{path}/{_text(arguments[1])} -> {self._path(arguments[2])}/{_text(arguments[3])}"
-        return f"{path}/{_text(arguments[1])}" if name in _BY_NAME else path
+            return f"{self._path_in(*arguments[:2])} -> {self._path_in(*arguments[2:4])}"
+        return self._path_in(*arguments[:2]) if name in _BY_NAME else self._path(arguments[0])
 
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Return how many bytes an operation may have to send or copy, for its deadline."""
@@ -338,7 +337,10 @@ class Operations(pyfuse3.Operations):
 
     def _path(self, inode: int) -> str:
         node = self._table.get(inode)
-        return f"inode {inode}" if node is None else node.path().rstrip("/") or "/"
+        return f"inode {inode}" if node is None else node.path()
+
+    def _path_in(self, directory: int, name: bytes) -> str:
+        return f"{self._path(directory).rstrip('/')}/{_text(name)}"
 
     def _open_path(self, number: int) -> str:
         try:
