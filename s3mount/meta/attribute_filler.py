@@ -47,9 +47,10 @@ class AttributeFiller:
         if page.objects:
             self._list_shows_attributes = any(stat.headers is not None for stat in page.objects)
 
-    async def fill(self, directory: DirectoryNode, nodes: Iterable[Node]) -> None:
+    async def fill(self, directory: DirectoryNode, nodes: Iterable[Node], *, goes_on: bool = False) -> None:
         """Make the attributes of a page of *directory*'s entries known, as far as the policy goes.
 
+        *goes_on*: it is not a listing's first page, and what was judged from that one holds.
         Raises: what the store raises, save NotFound (gone meanwhile) and AccessDenied (shown as plain).
         """
         if self._policy.attributes == "list":
@@ -60,8 +61,15 @@ class AttributeFiller:
         if self._policy.attributes == "exact":
             await self._ask_all([*files, *directories])
             return
-        directory.ask_files = await self._fill_kind(directory, files, directory.ask_files)
-        directory.ask_directories = await self._fill_kind(directory, directories, directory.ask_directories)
+        if goes_on and directory.ask_files is False:
+            _assume_plain(files)
+        else:
+            directory.ask_files = await self._fill_kind(directory, files, directory.ask_files)
+        if goes_on and directory.ask_directories is False:
+            _assume_plain(directories)
+        else:
+            asks = directory.ask_directories
+            directory.ask_directories = await self._fill_kind(directory, directories, asks)
 
     async def fill_one(self, node: Node) -> None:
         """Make the attributes of one looked-up node known, as far as the policy goes."""
@@ -89,9 +97,7 @@ class AttributeFiller:
             sample = [nodes[i] for i in sorted({0, len(nodes) // 2, len(nodes) - 1})][:SAMPLE]
             await self._ask_all(sample)
             if all(node.attributes is None or node.attributes.is_plain for node in sample):
-                for node in nodes:
-                    if node.attributes is None:
-                        node.attributes = ASSUMED_PLAIN
+                _assume_plain(nodes)
                 return False
             kind = type(nodes[0])
             nodes = [
@@ -140,6 +146,12 @@ class AttributeFiller:
             if node.stat is not None and node.stat.etag != stat.etag and node.pins:
                 return  # another version: the next look at the name sorts it out
             node.describe(stat, stored_attributes(stat))
+
+
+def _assume_plain(nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        if node.attributes is None:
+            node.attributes = ASSUMED_PLAIN
 
 
 def _is_in_store(node: Node) -> bool:

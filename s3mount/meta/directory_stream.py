@@ -54,6 +54,7 @@ class DirectoryStream:
         DirectoryStream._last_id += 1
         self._id = DirectoryStream._last_id
         self.is_done = False
+        self._goes_on = False
         # A page whose attributes could not be asked for: the next call tries again.
         self._unfilled: Page | None = None
         self._is_open = True
@@ -77,7 +78,9 @@ class DirectoryStream:
                 return None
             self._unfilled = await self._ask()
         if with_attributes:
-            await self._filler.fill(self._directory, [node for _, node in self._unfilled])
+            nodes = [node for _, node in self._unfilled]
+            await self._filler.fill(self._directory, nodes, goes_on=self._goes_on)
+        self._goes_on = True
         page, self._unfilled = self._unfilled, None
         return page
 
