@@ -156,9 +156,12 @@ class Files:
         for file in self._open_files.unsent():
             try:
                 await file.upload()
+                await self._open_files.drop_if_idle(file)
             except FsError:
                 continue
-            await self._open_files.drop_if_idle(file)
+            except Exception:
+                # A bug that one file has met is no reason to leave the others behind.
+                log.exception("upload of %s failed: a bug in s3mount", file.node.path())
         return self._open_files.unsent()
 
     async def upload_below(self, directory: DirectoryNode) -> None:

@@ -81,7 +81,7 @@ class Renamer:
                 if not isinstance(replaced, DirectoryNode):
                     raise NotADirectory(replaced.path())
                 await self._tree.check_empty(replaced)
-            await self._rename_directory(node, new_parent, new_name)
+            await self._rename_directory(node, new_parent, new_name, replaces=replaced is not None)
         for place, changed in ((parent, name), (new_parent, new_name)):
             self._namespace.note_change(place, changed)
 
@@ -131,7 +131,12 @@ class Renamer:
         node, old = file.node, file.base
         assert old is not None and node.parent is not None
         stat = await self._copy(old, new_key, node)
-        await self._tree.keep_alive(node.parent, node)
+        try:
+            await self._tree.keep_alive(node.parent, node)
+        except FsError:
+            if not replaces:
+                await self._undo([new_key])
+            raise
         await self._delete_source(old.key, new_key, replaces=replaces)
         keeps_pages = node.pages_etag == old.etag
         is_local = node.is_local
@@ -185,7 +190,7 @@ class Renamer:
         return stat_of(new_key, old.size, answer, headers)
 
     async def _rename_directory(
-        self, node: DirectoryNode, new_parent: DirectoryNode, new_name: bytes
+        self, node: DirectoryNode, new_parent: DirectoryNode, new_name: bytes, *, replaces: bool
     ) -> None:
         """Copy every object under the prefix, then delete the old ones; open files come along."""
         location = target_for_new(new_parent, new_name).new_directory()
@@ -196,9 +201,9 @@ class Renamer:
             raise InvalidArgument(f"{node.path()} into itself")
         assert node.parent is not None
         async with self._held(old_prefix) as files:
-            copied = await self._copy_all(old_prefix, new_prefix)
-            await self._tree.keep_alive(node.parent, node)
+            copied = await self._copy_all(old_prefix, new_prefix, replaces=replaces)
             try:
+                await self._tree.keep_alive(node.parent, node)
                 await self._delete_all(with_markers([old.key for old, _ in copied], old_prefix))
             except FsError as exc:
                 log.error(
@@ -219,8 +224,12 @@ class Renamer:
                 await stack.enter_async_context(file.lock)
             yield files
 
-    async def _copy_all(self, old_prefix: str, new_prefix: str) -> list[tuple[ObjectStat, ObjectStat]]:
+    async def _copy_all(
+        self, old_prefix: str, new_prefix: str, *, replaces: bool
+    ) -> list[tuple[ObjectStat, ObjectStat]]:
         """Copy the subtree; on any failure delete the copies made so far.
+
+        *replaces*: an empty directory is there already, and stays then.
 
         Returns: (old, new) of each object.
         """
@@ -249,7 +258,8 @@ class Renamer:
                     return copied
                 token = page.next_token
         except BaseException:
-            await self._undo(with_markers([new.key for _, new in copied], new_prefix))
+            copies = with_markers([new.key for _, new in copied], new_prefix)
+            await self._undo(copies - {new_prefix} if replaces else copies)
             raise
 
     def _known_nodes(self, prefix: str) -> dict[str, FileNode]:

@@ -77,12 +77,17 @@ def test_a_copy_that_is_an_error_in_a_200_keeps_the_source(mount: Mount, proxy: 
     assert objects(mount) == {"old": b"precious"}
 
 
+@pytest.mark.parametrize("onto_an_empty_one", [False, True], ids=["new", "empty"])
 @pytest.mark.parametrize("nth", [1, 2, 4])
-def test_a_directory_is_copied_whole_or_stays(mount: Mount, proxy: CountingProxy, nth: int) -> None:
+def test_a_directory_is_copied_whole_or_stays(
+    mount: Mount, proxy: CountingProxy, nth: int, onto_an_empty_one: bool
+) -> None:
     """Whichever copy is refused, the old tree is complete and nothing is left under the new name."""
     (mount.path / "d" / "e").mkdir(parents=True)
     for name in ("a", "b", "e/c", "e/d"):
         (mount.path / "d" / name).write_bytes(name.encode())
+    if onto_an_empty_one:
+        (mount.path / "f").mkdir()
     before = objects(mount)
     with (
         proxy.rule(DENIED, operation="CopyObject", first=nth, last=nth),
@@ -91,7 +96,7 @@ def test_a_directory_is_copied_whole_or_stays(mount: Mount, proxy: CountingProxy
         os.rename(mount.path / "d", mount.path / "f")
     assert objects(mount) == before
     os.rename(mount.path / "d", mount.path / "f")
-    assert objects(mount) == {"f" + key[1:]: body for key, body in before.items()}
+    assert objects(mount) == {"f" + key[1:]: body for key, body in before.items() if key != "f/"}
 
 
 def test_a_directory_whose_old_keys_stay_is_whole_at_both_names(mount: Mount, proxy: CountingProxy) -> None:
