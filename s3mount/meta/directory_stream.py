@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from s3mount.core.listing import DirEntry, ListingReader
 from s3mount.meta.attribute_filler import AttributeFiller
-from s3mount.meta.inodes import DirectoryNode, InodeTable, Node
+from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
 from s3mount.meta.observations import (
     has_local_files,
     observe_directory,
@@ -50,6 +50,7 @@ class DirectoryStream:
         self._as_of = as_of
         self._reader = ListingReader(directory.location)
         self._token: str | None = None
+        self._given_changed: set[bytes] = set()
         self._started = clock()
         DirectoryStream._last_id += 1
         self._id = DirectoryStream._last_id
@@ -101,11 +102,14 @@ class DirectoryStream:
         directory, page = self._directory, []
         for entry in entries:
             name = entry.name
+            known = directory.children.get(name)
             if directory.changes.get(name, 0) > self._as_of:
-                known = directory.children.get(name)
-                if known is None or known.seen_in == self._id:
+                if known is None:
                     continue
                 node = known
+                self._given_changed.add(name)
+            elif known is not None and known.fresh_until > fresh_until:
+                node = known  # asked for after this page was
             elif entry.stat is not None:
                 beside = name.endswith(b"%s3=file")
                 node = observe_file(self._table, directory, name, entry.stat, beside_prefix=beside)
@@ -114,7 +118,8 @@ class DirectoryStream:
                 assert entry.location is not None
                 node = observe_directory(self._table, directory, name, entry.location)
                 node.fresh_until = fresh_until
-            node.seen_in = self._id
+            # A listing that began later has looked at it, too, perhaps: it must find its own number.
+            node.seen_in = max(node.seen_in, self._id)
             page.append((name, node))
         return page
 
@@ -126,15 +131,16 @@ class DirectoryStream:
         for name, node in list(directory.children.items()):
             if node.seen_in == self._id:
                 continue
-            if directory.changes.get(name, 0) > self._as_of or has_local_files(node):
-                node.seen_in = self._id
-                rest.append((name, node))
+            if self._is_known_otherwise(name, node):
+                if node.seen_in < self._id or self._is_unlisted(name, node):
+                    node.seen_in = max(node.seen_in, self._id)
+                    rest.append((name, node))
             else:
                 self._table.unlink(node)
         if directory.changes.get(b"", 0) <= self._as_of:
             observe_marker(directory, self._reader.marker)
-        directory.listed_until = self._started + self._policy.ttl_s
-        directory.absent_until = self._started + self._policy.negative_ttl_s
+        directory.listed_until = max(directory.listed_until, self._started + self._policy.ttl_s)
+        directory.absent_until = max(directory.absent_until, self._started + self._policy.negative_ttl_s)
         directory.fresh_until = max(directory.fresh_until, directory.listed_until)
         directory.absent.clear()
         if self._reader.hidden_count != directory.hidden_names:
@@ -146,3 +152,18 @@ class DirectoryStream:
                 self._reader.hidden[:1],
             )
         return rest
+
+    def _is_known_otherwise(self, name: bytes, node: Node) -> bool:
+        """Whether there is newer or better news of *node* than that this listing lacks it."""
+        return (
+            node.seen_in > self._id
+            or self._directory.changes.get(name, 0) > self._as_of
+            or node.fresh_until > self._started + self._policy.ttl_s
+            or has_local_files(node)
+        )
+
+    def _is_unlisted(self, name: bytes, node: Node) -> bool:
+        """Whether this listing has not given *node*, though a later one has seen it."""
+        is_new = isinstance(node, FileNode) and node.is_local and node.stat is None
+        is_changed = self._directory.changes.get(name, 0) > self._as_of
+        return (is_new or is_changed) and name not in self._given_changed

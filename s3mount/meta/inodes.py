@@ -298,6 +298,11 @@ class InodeTable:
     def _drop_if_unused(self, node: Node) -> None:
         if node.parent is None and not node.is_root and not node.lookup_count and not node.pins:
             self._nodes.pop(node.inode, None)
+            if isinstance(node, DirectoryNode):
+                for child in list(node.children.values()):
+                    # What is still to be uploaded goes to its key whatever became of the directory.
+                    if not (isinstance(child, FileNode) and child.is_local):
+                        self.unlink(child)
 
     def _free_number(self, identity: str) -> Inode:
         digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()
