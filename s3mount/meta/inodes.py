@@ -179,6 +179,10 @@ class DirectoryNode(Node):
         """Whether it is open, or the store is being asked about its entries."""
         return bool(self.pins or self.listings)
 
+    def forget_listing(self) -> None:
+        """Say that the known entries are not all there are: what is not among them may be there."""
+        self.listed_until = self.absent_until = 0.0
+
     def descendants(self) -> Iterator[Node]:
         """Yield every known node below this one, parents before children."""
         for child in list(self.children.values()):
@@ -256,8 +260,7 @@ class InodeTable:
                 # Whoever reads it is about to name this entry.
                 return
             if node.parent is not None and self._is_droppable(node):
-                # The directory's cached listing is complete no longer.
-                node.parent.listed_until = 0.0
+                node.parent.forget_listing()
                 self.unlink(node)
             else:
                 self._drop_if_unused(node)
@@ -271,7 +274,7 @@ class InodeTable:
         """Drop the entries of *directory* that nobody holds; return how many."""
         idle = [child for child in directory.children.values() if self._is_droppable(child)]
         if idle:
-            directory.listed_until = 0.0
+            directory.forget_listing()
         for child in idle:
             self.unlink(child)
         return len(idle)

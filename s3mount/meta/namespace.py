@@ -173,7 +173,7 @@ class Namespace:
         """Say that what is known of *node* is not to be believed any longer."""
         node.fresh_until = 0.0
         if node.parent is not None:
-            node.parent.listed_until = 0.0
+            node.parent.forget_listing()
 
     def move(self, node: Node, parent: DirectoryNode, name: bytes) -> None:
         """Give *node* another name; the keys of files below a directory follow."""

@@ -124,9 +124,9 @@ def test_forgetting_ends_the_belief_that_all_entries_are_known() -> None:
     table = new_table()
     node = table.new_file(table.root, b"a", "a")
     node.lookup_count = 1
-    table.root.listed_until = 1e9
+    table.root.listed_until = table.root.absent_until = 1e9
     table.forget(node.inode, 1)
-    assert table.root.listed_until == 0
+    assert (table.root.listed_until, table.root.absent_until) == (0, 0)
 
 
 def test_moving_takes_the_place_of_what_is_there() -> None:
