@@ -19,6 +19,9 @@ from s3mount.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
+#: A directory whose first page was not its last is asked for single names for this long, in seconds.
+BIG_DIRECTORY_S = 60.0
+
 Page = list[tuple[bytes, Node]]
 
 
@@ -91,7 +94,9 @@ class DirectoryStream:
         self._filler.learn(answer)
         entries = self._reader.feed(answer)
         self._token = answer.next_token
-        if not answer.truncated:
+        if answer.truncated:
+            self._directory.big_until = asked_at + BIG_DIRECTORY_S
+        else:
             entries += self._reader.finish()
         page = self._take(entries, asked_at + self._policy.ttl_s)
         if not answer.truncated:

@@ -29,8 +29,6 @@ from s3mount.meta.observations import (
 from s3mount.meta.policy import NamePolicy
 from s3mount.store.base import ObjectStore
 
-#: A directory whose first page was not its last is asked for single names for this long, in seconds.
-BIG_DIRECTORY_S = 60.0
 #: More remembered absences than this in one directory and the old ones are swept out.
 MAX_ABSENT = 4096
 
@@ -260,10 +258,8 @@ class Namespace:
             )
             child.fresh_until = until
             self.filler.judge(parent, child)
-        if not stream.is_done:
-            parent.big_until = self._clock() + BIG_DIRECTORY_S
-            if child is None or child.fresh_until <= self._clock():
-                await self._ask_one(parent, target)
+        if not stream.is_done and (child is None or child.fresh_until <= self._clock()):
+            await self._ask_one(parent, target)
 
     async def _ask_one(self, parent: DirectoryNode, target: Target) -> None:
         """Ask for one name: the object, and whether anything lies under it, both at once."""
