@@ -169,6 +169,28 @@ class BlockCache:
                 self._hints.append((stat, group))
         self._start_hints()
 
+    def keep(self, stat: ObjectStat, data: Buffer) -> None:
+        """Take in the whole of an object that was just written, so that reading it back asks for nothing.
+
+        Only up to one block, and only where there is room: like a hint, it may do nothing.
+        """
+        if not data or len(data) > self.block_size or self._turn.locked():
+            return
+        span = ByteRange(0, len(data))
+        run = Run(stat, range(1), span, background=False)
+        if run.cost > self._shelf.free_bytes or self._shelf.find(stat.key, stat.etag, 0) is not None:
+            return
+        self._shelf.reserve(run)
+        run.buffer[:] = data
+        run.done.set()
+        self._shelf.settle(run)
+
+    def carry_over(self, old: ObjectStat, new: ObjectStat) -> None:
+        """Say that *new* has the bytes of *old*, after a copy inside the server. As lossy as ``keep``."""
+        run = self._shelf.find(old.key, old.etag, 0)
+        if run is not None and run.is_ready and run.span == ByteRange(0, new.size):
+            self.keep(new, run.buffer)
+
     async def _gather(self, stat: ObjectStat, span: ByteRange, numbers: range) -> Buffer:
         """Collect the blocks of *span*, from here, from fetches in flight and from new ones."""
         reply = Reply(span, self.block_size)

@@ -133,10 +133,7 @@ class AttributeWriter:
         except NotFound:
             namespace.expire(node)
             raise
-        kept_pages = node.pages_etag == base.etag
-        file.published(stat_of(node.key, base.size, answer, headers))
-        if not kept_pages:
-            node.pages_etag = None
+        file.moved(stat_of(node.key, base.size, answer, headers))
         self._open_files.repoint_all(file)
         if parent is not None:
             namespace.note_change(parent, name, adds_or_removes=False)

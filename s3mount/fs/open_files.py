@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import trio
@@ -168,9 +169,14 @@ class OpenFile:
         spool.unkeep()
         self.state = advance(self.state, FileEvent.SENT)
         self.has_new_bytes = False
-        self.published(stat_of(key, spool.size, answer, headers))
+        stat = stat_of(key, spool.size, answer, headers)
+        self.published(stat)
         if parent is not None:
             services.namespace.note_change(parent, name, adds_or_removes=False)
+        if stat.size <= services.cache.block_size:
+            # The kernel drops its pages of a file that was written: its time has changed.
+            with suppress(FsError):
+                services.cache.keep(stat, await spool.read(ByteRange(0, stat.size), self._fetch_base))
 
     async def keep_spool(self) -> None:
         """Let the spool file outlive this process: it has the only copy of what was written."""
@@ -189,6 +195,17 @@ class OpenFile:
         # The kernel's pages came through this very file.
         node.pages_etag = stat.etag
         self._services.namespace.note_fresh(node)
+
+    def moved(self, stat: ObjectStat) -> None:
+        """Take *stat*, a copy of ``base`` made inside the server, for what the node is now."""
+        assert self.base is not None
+        keeps_pages = self.node.pages_etag == self.base.etag
+        self._services.cache.carry_over(self.base, stat)
+        is_local = self.node.is_local
+        self.published(stat)
+        self.node.is_local = is_local
+        if not keeps_pages:
+            self.node.pages_etag = None
 
     async def pending_headers(self, key: str) -> ObjectHeaders:
         """Return headers for an upload to *key*: the old object's, with the attributes as they are now."""

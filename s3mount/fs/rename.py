@@ -138,12 +138,7 @@ class Renamer:
                 await self._undo([new_key])
             raise
         await self._delete_source(old.key, new_key, replaces=replaces)
-        keeps_pages = node.pages_etag == old.etag
-        is_local = node.is_local
-        file.published(stat)
-        node.is_local = is_local
-        if not keeps_pages:
-            node.pages_etag = None
+        file.moved(stat)
         self._open_files.repoint_all(file)
 
     async def _delete_source(self, old_key: str, new_key: str, *, replaces: bool) -> None:

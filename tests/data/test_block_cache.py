@@ -109,6 +109,45 @@ def test_an_empty_object_costs_no_request() -> None:
     trio.run(main)
 
 
+def test_what_was_just_written_is_not_asked_for() -> None:
+    """A small object that is kept, and a copy that has its bytes, cost no GET; larger ones are left out."""
+
+    async def main() -> None:
+        store = GetStore()
+        async with BlockCache.open(store, capacity_bytes=3 * BLOCK, block_size=BLOCK) as cache:
+            small, large = content(BLOCK), content(BLOCK + 1)
+            first = store.store("k", small)
+            cache.keep(first, small)
+            copy = store.store("copy", small)
+            cache.carry_over(first, copy)
+            cache.keep(store.store("large", large), large)
+            cache.check()
+            assert await cache.read(first, ByteRange(0, BLOCK)) == small
+            assert await cache.read(copy, ByteRange(5, 9)) == small[5:9]
+            assert store.gets == []
+            assert await cache.read(store.stat("large"), ByteRange(0, 3)) == large[:3]
+            assert [get.key for get in store.gets] == ["large"]
+
+    trio.run(main)
+
+
+def test_keeping_never_takes_more_than_the_capacity() -> None:
+    """What is kept makes room by eviction, as what is read does."""
+
+    async def main() -> None:
+        store = GetStore()
+        async with BlockCache.open(store, capacity_bytes=3 * BLOCK, block_size=BLOCK) as cache:
+            for number in range(10):
+                data = content(BLOCK, number)
+                cache.keep(store.store(f"k{number}", data), data)
+                cache.check()
+                assert cache.used_bytes <= cache.capacity_bytes
+            assert await cache.read(store.stat("k9"), ByteRange(0, BLOCK)) == content(BLOCK, 9)
+            assert store.gets == []
+
+    trio.run(main)
+
+
 def test_two_readers_of_one_block_share_one_get() -> None:
     """Whoever comes while a block is being fetched waits for that fetch."""
 
