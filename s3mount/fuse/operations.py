@@ -243,7 +243,10 @@ class Operations(pyfuse3.Operations):
             position += 1
             if not pyfuse3.readdir_reply(token, dots, self._attributes(place), position):
                 return
-        while entries := await handle.entries_from(position - 2):
+        is_answered = False
+        while not is_answered and (entries := await handle.entries_from(position - 2)):
+            # One page of a listing at most: the first entries must not wait until the kernel's buffer,
+            # which takes thousands, is full.
             for name, _ in entries:
                 position += 1
                 # Since the page was read it may have gone, or become another one.
@@ -252,6 +255,7 @@ class Operations(pyfuse3.Operations):
                 if not pyfuse3.readdir_reply(token, name, self._attributes(node), position):
                     return
                 node.lookup_count += 1
+                is_answered = True
 
     @fuse_operation
     async def releasedir(self, fh: int) -> None:
