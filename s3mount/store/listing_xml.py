@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
@@ -92,11 +93,11 @@ def _is_bare_directory(stat: ObjectStat) -> bool:
 
 def _object(element: ElementTree.Element, skip: int, decode: Callable[[str], str]) -> ObjectStat:
     fields: dict[str, str] = {}
-    metadata: dict[str, str] | None = None
+    metadata: tuple[tuple[str, str], ...] | None = None
     for child in element:
         name = child.tag[skip:]
         if name == "UserMetadata":
-            metadata = {one.tag[skip:].lower(): one.text or "" for one in child}
+            metadata = tuple([(one.tag[skip:].lower(), one.text or "") for one in child])
         else:
             fields[name] = child.text or ""
     storage_class = normal_storage_class(fields.get("StorageClass"))
@@ -115,8 +116,11 @@ def normal_storage_class(name: str | None) -> str | None:
     return None if name in ("STANDARD", "", None) else name
 
 
-def _headers(metadata: dict[str, str], storage_class: str | None) -> ObjectHeaders:
+@lru_cache(maxsize=256)
+def _headers(fields: tuple[tuple[str, str], ...], storage_class: str | None) -> ObjectHeaders:
+    """Return the headers; one record for all objects that have the same, as most of a directory do."""
     skip = len(META_PREFIX)
+    metadata = dict(fields)
     return ObjectHeaders(
         content_type=metadata.get("content-type"),
         cache_control=metadata.get("cache-control"),

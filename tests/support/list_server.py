@@ -1,8 +1,7 @@
-"""A server with one directory of very many keys, which exist only in its answers.
+"""An S3 server of which only the LIST is there: one directory of as many objects as one likes.
 
-Filling a real server with 100,000 objects takes minutes; LIST is answered here at once, so that what is
-measured is s3mount. Signatures are not checked. Keys are ``big/000000000`` and on, each an object of
-its number in bytes; LIST (prefix, delimiter, token, max-keys), HEAD and GET of them are answered.
+It serves ListObjectsV2 and HEAD, from arithmetic and without looking at signatures, so that a test of
+a million objects need not store them.
 """
 
 from __future__ import annotations
@@ -15,103 +14,98 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.servers import Server
 
-DIRECTORY = "big/"
-WIDTH = 9
-TIME = "2026-01-01T00:00:00.000Z"
-HTTP_TIME = "Thu, 01 Jan 2026 00:00:00 GMT"
+BUCKET = "synthetic"
+PREFIX = "many/"
+_TIME = "2024-01-02T03:04:05.000Z"
+_HTTP_TIME = "Tue, 02 Jan 2024 03:04:05 GMT"
+_ETAG = '"9dd4e461268c8034f5c8564e155c67a6"'
+_XML_ETAG = _ETAG.replace('"', "&quot;")
 
 
-def key_of(number: int) -> str:
-    """Return the key of object *number*."""
-    return f"{DIRECTORY}{number:0{WIDTH}}"
+def name_of(number: int) -> str:
+    """Return the name of object *number*, in an order that is that of the numbers."""
+    return f"{number:07}"
+
+
+@contextmanager
+def list_server(count: int) -> Iterator[Server]:
+    """Serve a bucket with *count* objects of one byte under ``many/``."""
+    handler = type("Handler", (_Handler,), {"count": count})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield Server("synthetic", f"http://127.0.0.1:{server.server_port}", "anything", "anything")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    count: int
+    count = 0
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        if "list-type" in query:
-            self._answer(200, self._page(query).encode(), "application/xml")
-        else:
-            self._object(unquote(parts.path).partition("/")[2].partition("/")[2])
+        if parts.path.rstrip("/") != f"/{BUCKET}" or query.get("list-type") != "2":
+            self._answer(501, b"")
+            return
+        prefix, limit = query.get("prefix", ""), int(query.get("max-keys", "1000"))
+        body, truncated, token = [], False, ""
+        if prefix == "" and query.get("delimiter") == "/":
+            body.append(f"<CommonPrefixes><Prefix>{PREFIX}</Prefix></CommonPrefixes>")
+        elif prefix == "" or prefix.startswith(PREFIX):
+            numbers = self._numbers(prefix.removeprefix(PREFIX))
+            start = max(numbers.start, int(query.get("continuation-token", "0")))
+            shown = range(start, min(start + limit, numbers.stop))
+            body += [self._contents(number) for number in shown]
+            truncated, token = shown.stop < numbers.stop, str(shown.stop)
+        self._answer(200, self._listing(prefix, limit, body, token if truncated else ""))
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        name = unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/{PREFIX}")
+        if name.isdigit() and int(name) < self.count and name_of(int(name)) == name:
+            self._answer(200, b"x", {"ETag": _ETAG, "Last-Modified": _HTTP_TIME})
+        else:
+            self._answer(404, b"")
 
     def log_message(self, format: str, *args: object) -> None:
-        pass
+        """Say nothing."""
 
-    def _page(self, query: dict[str, str]) -> str:
-        prefix, most = query.get("prefix", ""), int(query.get("max-keys", "1000"))
-        below = query.get("delimiter") == "/" and DIRECTORY.startswith(prefix) and prefix != DIRECTORY
-        if below:
-            inside, shown, token = f"<CommonPrefixes><Prefix>{DIRECTORY}</Prefix></CommonPrefixes>", 1, ""
-        else:
-            numbers = self._matching(prefix)
-            start = int(query.get("continuation-token", numbers.start))
-            chosen = range(start, min(start + most, numbers.stop))
-            token = str(chosen.stop) if chosen.stop < numbers.stop and chosen else ""
-            inside, shown = "".join(map(self._contents, chosen)), len(chosen)
-        more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
-        return (
-            f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>b</Name><Prefix>{prefix}</Prefix>'
-            f"<KeyCount>{shown}</KeyCount><IsTruncated>{'true' if token else 'false'}</IsTruncated>"
-            f"{more}{inside}</ListBucketResult>"
-        )
-
-    def _matching(self, prefix: str) -> range:
-        """Return the numbers of the keys that begin with *prefix*: they are next to each other."""
-        if DIRECTORY.startswith(prefix):
+    def _numbers(self, begun: str) -> range:
+        """Return the numbers of the names that begin so."""
+        if begun == "":
             return range(self.count)
-        digits = prefix.removeprefix(DIRECTORY)
-        if not prefix.startswith(DIRECTORY) or not digits.isdigit() or len(digits) > WIDTH:
+        if not begun.isdigit() or len(begun) > 7:
             return range(0)
-        width = 10 ** (WIDTH - len(digits))
-        return range(int(digits) * width, min((int(digits) + 1) * width, self.count))
+        scale = 10 ** (7 - len(begun))
+        return range(min(int(begun) * scale, self.count), min((int(begun) + 1) * scale, self.count))
 
-    @staticmethod
-    def _contents(number: int) -> str:
+    def _contents(self, number: int) -> str:
         return (
-            f"<Contents><Key>{key_of(number)}</Key><LastModified>{TIME}</LastModified>"
-            f"<ETag>&quot;{number:032x}&quot;</ETag><Size>{number}</Size>"
+            f"<Contents><Key>{PREFIX}{name_of(number)}</Key><LastModified>{_TIME}</LastModified>"
+            f"<ETag>{_XML_ETAG}</ETag><Size>1</Size>"
             "<StorageClass>STANDARD</StorageClass></Contents>"
         )
 
-    def _object(self, key: str) -> None:
-        digits = key.removeprefix(DIRECTORY)
-        if len(digits) == WIDTH and digits.isdigit() and int(digits) < self.count:
-            number = int(digits)
-            self._answer(
-                200, bytes(number), "text/plain", {"ETag": f'"{number:032x}"', "Last-Modified": HTTP_TIME}
-            )
-        else:
-            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", "application/xml")
+    def _listing(self, prefix: str, limit: int, entries: list[str], token: str) -> bytes:
+        following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>{BUCKET}</Name><Prefix>{prefix}</Prefix><MaxKeys>{limit}</MaxKeys>"
+            f"<KeyCount>{len(entries)}</KeyCount><IsTruncated>{'true' if token else 'false'}</IsTruncated>"
+            f"{following}{''.join(entries)}</ListBucketResult>"
+        ).encode()
 
-    def _answer(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in {
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
-            **(headers or {}),
-        }.items():
+        for name, value in {"Content-Type": "application/xml", **(headers or {})}.items():
             self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-
-@contextmanager
-def listing(count: int) -> Iterator[Server]:
-    """Serve a directory of *count* keys until the block ends."""
-    handler = type("Handler", (_Handler,), {"count": count})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        httpd.daemon_threads = True
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield Server("list server", f"http://127.0.0.1:{httpd.server_port}", "key", "secret")
-        finally:
-            httpd.shutdown()
-            thread.join()

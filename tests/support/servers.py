@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,17 @@ class ServerMissing(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and a key pair that may do everything."""
+    """A running server and a key pair that may do everything.
+
+    ``data`` is the directory where MinIO keeps its objects, None for the others.
+    """
 
     name: str
     endpoint_url: str
     access_key: str
     secret_key: str = field(repr=False)
     region: str = "us-east-1"
+    data: Path | None = None
 
     def client(self, endpoint_url: str | None = None, **config: Any) -> Any:
         """Return a plain boto3 client, independent of s3mount, to prepare and to check buckets.
@@ -179,7 +183,7 @@ def minio() -> Iterator[Server]:
     program = minio_program()
     with _directory("minio") as home:
         ports = free_ports(2)
-        server = _server("minio", ports[0])
+        server = replace(_server("minio", ports[0]), data=home / "data")
         (home / "data").mkdir()
         environment = {
             "MINIO_ROOT_USER": server.access_key,
