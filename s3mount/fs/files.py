@@ -10,7 +10,7 @@ from s3mount.core.keys import Target, resolve
 from s3mount.core.objects import ByteRange
 from s3mount.errors import AlreadyExists, BadDescriptor, FsError, InvalidArgument, NotFound, ReadOnly
 from s3mount.fs.open_files import Buffer, FileServices, OpenFile, OpenFiles
-from s3mount.fs.openers import has_open
+from s3mount.fs.openers import can_still_write
 from s3mount.fs.ownership import Caller, Defaults, new_attributes
 from s3mount.meta.inodes import DirectoryNode, FileNode
 
@@ -106,16 +106,21 @@ class Files:
     async def flush(self, number: int) -> None:
         """close(2): return once the bucket has the file. Comes once for every descriptor.
 
+        Not the close that sends the file is that of a reader while others write, nor that of a
+        duplicate while the process that opened the file can still write to it.
+
         Raises: what made the upload fail.
         """
         handle = self._open_files.handle(number)
         file = handle.file
-        if not file.node.is_linked:
+        if not file.node.is_linked or not file.is_unsent:
             return
-        is_empty_still = file.is_unsent and not file.has_new_bytes and file.node.size == 0
-        if is_empty_still and has_open(handle.pid, file.node.inode):
-            return
-        await file.upload()
+        if handle.is_writable:
+            is_last = not can_still_write(handle.pid, file.node.inode)
+        else:
+            is_last = not self._open_files.has_writer(file)
+        if is_last:
+            await file.upload()
 
     async def fsync(self, number: int) -> None:
         """fsync(2): return once the bucket has the file. Raises: what made the upload fail."""

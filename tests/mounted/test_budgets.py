@@ -168,6 +168,41 @@ def test_a_small_read_after_ls(counted: CountedMount) -> None:
         assert (counted.path / "f").read_bytes() == b"x" * 5000
 
 
+def test_many_commands_that_write_one_log(counted: CountedMount) -> None:
+    """Each child that ends closes the log that it inherited; only the shell's own close uploads it."""
+    warm(counted)
+    script = "{ for i in 1 2 3 4 5; do echo $i; /bin/echo $i; done; ls /; } > log"
+    with counted.spending(PutObject=1):
+        counted.run("bash", "-c", script)
+    assert counted.get("log").startswith(b"1\n1\n2\n2\n")
+
+
+def test_closing_a_duplicate(counted: CountedMount) -> None:
+    """close(2) of one of two descriptors sends nothing, fsync(2) does, and so does the last close."""
+    warm(counted)
+    descriptor = os.open(counted.path / "f", os.O_WRONLY | os.O_CREAT)
+    with counted.spending():
+        duplicate = os.dup(descriptor)
+        os.write(descriptor, b"some")
+        os.close(duplicate)
+    with counted.spending(PutObject=1):
+        os.fsync(descriptor)
+    with counted.spending(PutObject=1):
+        os.write(descriptor, b" more")
+        os.close(descriptor)
+    assert counted.get("f") == b"some more"
+
+
+def test_reading_while_another_writes(counted: CountedMount) -> None:
+    """A reader that closes a file is no reason to upload what its writer has not finished."""
+    warm(counted)
+    with (counted.path / "f").open("wb", buffering=0) as file:
+        file.write(b"half")
+        with counted.spending():
+            assert (counted.path / "f").read_bytes() == b"half"
+            assert counted.run("cat", "f") == "half"
+
+
 def test_reading_what_was_just_written(counted: CountedMount) -> None:
     """A small file that this host wrote is not fetched, though the kernel drops its pages at the new time."""
     warm(counted)
