@@ -294,7 +294,7 @@ class _Maker:
         return self.rng.choice((0, 1, 10, 4096, 5000, 64 * KIB, 65 * KIB, 130 * KIB))
 
     def _mtime_ns(self) -> int:
-        seconds = self.rng.choice((0, 1, 86_400, 946_684_800, 1_400_000_000))
+        seconds = self.rng.choice((-1_000_000_000, -1, 0, 1, 86_400, 946_684_800, 1_400_000_000))
         return seconds * 10**9 + self.rng.choice((0, 1, 500_000_000, 999_999_999))
 
     def _bytes(self) -> dict[str, Any]:
