@@ -16,6 +16,7 @@ from s3mount.fs.files import Files
 from s3mount.fs.open_files import FileServices, OpenFile, OpenFiles, stat_of
 from s3mount.fs.ownership import Defaults, permission_bits
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
+from s3mount.meta.observations import observe_marker
 
 #: What the AWS console and other tools give to the object that stands for a directory.
 MARKER_TYPE = "application/x-directory"
@@ -72,8 +73,9 @@ class AttributeWriter:
 
     async def _store(self, node: Node, change: AttributeChange) -> None:
         if isinstance(node, DirectoryNode):
+            await self._know_marker(node)
             wanted = self._merge(node, node.attributes or Attributes(), change)
-            if wanted != node.attributes:
+            if wanted != node.attributes and node.is_linked:
                 await self._store_directory(node, wanted)
             self._show(node, wanted)
             return
@@ -138,13 +140,31 @@ class AttributeWriter:
         if parent is not None:
             namespace.note_change(parent, name, adds_or_removes=False)
 
+    async def _know_marker(self, node: DirectoryNode) -> None:
+        """Ask for what the marker holds, unless it is known: it must come along."""
+        key = node.location.marker_key
+        if key is None or node.is_root or not node.is_linked or node.knows_marker:
+            return
+        try:
+            stat = await self._services.store.head(key)
+        except NotFound:
+            stat = None
+        observe_marker(node, stat)
+
     async def _store_directory(self, node: DirectoryNode, wanted: Attributes) -> None:
         """Write the marker. The root of a bucket and a pseudo-directory have none: memory has to do."""
         key = node.location.marker_key
         if key is None or node.is_root:
             return
-        await self._services.store.put(key, b"", marker_headers(wanted))
-        node.has_marker = True
+        store = self._services.store
+        old = await store.head(key) if node.marker_holds_bytes else None
+        if old is not None and old.size and old.headers is not None:
+            # The bytes show as a file of their own, and are not the directory's to drop.
+            metadata = to_metadata(old.headers.metadata, wanted, is_directory=True)
+            await self._services.uploader.copy(old, key, replace(old.headers, metadata=metadata))
+        else:
+            await store.put(key, b"", marker_headers(wanted))
+        node.has_marker = node.knows_marker = True
         if node.parent is not None:
             node.parent.ask_directories = True
 

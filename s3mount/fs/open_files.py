@@ -195,6 +195,8 @@ class OpenFile:
         # The kernel's pages came through this very file.
         node.pages_etag = stat.etag
         self._services.namespace.note_fresh(node)
+        if node.parent is not None and node.key == node.parent.location.marker_key:
+            node.parent.knows_marker = False
 
     def moved(self, stat: ObjectStat) -> None:
         """Take *stat*, a copy of ``base`` made inside the server, for what the node is now."""

@@ -64,7 +64,7 @@ class Tree:
         answer = await self._store.put(location.marker_key, b"", marker_headers(attributes))
         node = self._table.new_directory(parent, name, location)
         node.attributes = attributes
-        node.has_marker = True
+        node.has_marker = node.knows_marker = True
         node.mtime_ns = stat_of(location.marker_key, 0, answer, None).last_modified_ns
         self._namespace.note_fresh(node)
         self._namespace.note_empty(node)

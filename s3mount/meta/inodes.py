@@ -138,10 +138,12 @@ class DirectoryNode(Node):
     ``children`` holds what is known of its entries. They are all of them while ``listed_until`` lies
     ahead. ``absent`` remembers names that are not there, each until its time. ``big_until``: the listing
     does not fit one page, so a lookup had better ask for the one name. ``has_marker`` is None while
-    unknown. ``changes`` numbers the names this host changed while a listing was under way, so that
-    the listing's older news of them is ignored. ``ask_files`` and ``ask_directories``: whether its
-    files, its sub-directories carry stored attributes that the listing does not show (None: not sampled
-    yet). ``absent_until``: so long a name that the complete listing lacks is not asked for.
+    unknown. ``knows_marker``: what it stores is known, for a change of a part of it.
+    ``marker_holds_bytes``: it shows as a file, too. ``changes`` numbers the names this host changed
+    while a listing was under way, so that the listing's older news of them is ignored. ``ask_files`` and
+    ``ask_directories``: whether its files, its sub-directories carry stored attributes that the listing
+    does not show (None: not sampled yet). ``absent_until``: so long a name that the complete listing
+    lacks is not asked for.
     """
 
     __slots__ = (
@@ -154,9 +156,11 @@ class DirectoryNode(Node):
         "children",
         "has_marker",
         "hidden_names",
+        "knows_marker",
         "listed_until",
         "listings",
         "location",
+        "marker_holds_bytes",
     )
 
     def __init__(self, inode: Inode, parent: DirectoryNode | None, name: bytes, location: Location) -> None:
@@ -167,6 +171,8 @@ class DirectoryNode(Node):
         self.absent: dict[bytes, float] = {}
         self.big_until = 0.0
         self.has_marker: bool | None = None
+        self.knows_marker = False
+        self.marker_holds_bytes = False
         self.changes: dict[bytes, int] = {}
         self.listings = 0
         self.ask_files: bool | None = None

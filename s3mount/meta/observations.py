@@ -66,6 +66,8 @@ def observe_absence(table: InodeTable, parent: DirectoryNode, name: bytes) -> No
 def observe_marker(directory: DirectoryNode, marker: ObjectStat | None) -> None:
     """Say what a whole listing, or a HEAD, shows of the directory's own marker."""
     directory.has_marker = marker is not None
+    directory.marker_holds_bytes = marker is not None and marker.size > 0
+    directory.knows_marker |= marker is None or marker.headers is not None
     if marker is None:
         if directory.attributes is None:
             directory.attributes = Attributes()

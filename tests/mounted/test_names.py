@@ -166,6 +166,23 @@ def test_a_directory_whose_marker_holds_bytes_is_not_empty(
     assert bucket.keys() == []
 
 
+def test_changing_a_directorys_mode_keeps_what_its_marker_holds(
+    server_pool: ServerPool, make_mount: MakeMount
+) -> None:
+    """chmod stores into the marker: its bytes and its other attributes stay, however they came there."""
+    mount = make_mount(server_pool.get("minio"), None, "--attributes=list")
+    bucket = Bucket(mount.server, mount.bucket)
+    bucket.put("notes/", b"bytes", Metadata={"uid": "4242", "other": "value"})
+    (mount.path / "notes").chmod(0o700)
+    assert bucket.get("notes/") == b"bytes"
+    assert bucket.metadata("notes/") == {"uid": "4242", "other": "value", "mode": str(0o040700)}
+    (mount.path / "made").mkdir()
+    (mount.path / "made" / "%s3=empty").write_bytes(b"written here")
+    (mount.path / "made").chmod(0o750)
+    assert bucket.get("made/") == b"written here"
+    assert (mount.path / "made").stat().st_mode & 0o7777 == 0o750
+
+
 def test_a_directory_stays_when_its_last_name_was_too_long_for_linux(
     server_pool: ServerPool, make_mount: MakeMount
 ) -> None:

@@ -44,6 +44,13 @@ FOUND: dict[str, list[Step]] = {
         Step("listdir", {"path": ""}),
         Step("stat", {"path": "x" * 300}),
     ],
+    "a-removed-directory-that-is-open-stays-removed": [
+        Step("mkdir", {"path": "c", "mode": 0o755}),
+        Step("open", {"slot": 0, "path": "c", "flags": os.O_RDONLY, "mode": 0}),
+        Step("rmdir", {"path": "c"}),
+        Step("fchmod", {"slot": 0, "mode": 0o700}),
+        Step("futime", {"slot": 0, "mtime_ns": 10**9}),
+    ],
     "what-an-open-new-file-replaced-stays-gone": [
         Step("store", {"path": "d", "seed": 1, "size": 3}),
         Step("open", {"slot": 1, "path": "b", "flags": os.O_RDWR | os.O_CREAT, "mode": 0o644}),
