@@ -62,9 +62,6 @@ class OpenFile:
         self.state = FileState.CLEAN
         self.spool: SpoolFile | None = None
         self.base = node.stat
-        #: Written since the last upload: an empty file that was only created or truncated is worth
-        #: waiting for its first byte, if whoever opened it still has it open.
-        self.has_new_bytes = False
         self._services = services
 
     @property
@@ -90,7 +87,6 @@ class OpenFile:
         """
         spool = await self._open_spool()
         await spool.write(offset, data)
-        self.has_new_bytes = True
         self._changed(spool.size)
 
     async def truncate(self, size: int, *, touches: bool = False) -> None:
@@ -168,7 +164,6 @@ class OpenFile:
             raise
         spool.unkeep()
         self.state = advance(self.state, FileEvent.SENT)
-        self.has_new_bytes = False
         stat = stat_of(key, spool.size, answer, headers)
         self.published(stat)
         if parent is not None:
@@ -240,7 +235,7 @@ class OpenFile:
 
     def _merged(self, stored: Attributes) -> Attributes:
         """A change of content makes a stored time of the past untrue; mode and owner stay."""
-        return replace(stored, mtime_ns=None) if self.has_new_bytes or self.is_unsent else stored
+        return replace(stored, mtime_ns=None) if self.is_unsent else stored
 
     async def _open_spool(self) -> SpoolFile:
         if self.spool is None:
