@@ -11,7 +11,9 @@ from typing import Final
 
 from s3mount.core.objects import ByteRange, ListPage, ObjectStat, PartTag, RangeAnswer
 
-MAX_OBJECT_BYTES: Final = 10_000 * 5 * 1024**3
+MAX_PARTS: Final = 10_000
+MAX_PART_BYTES: Final = 5 * 1024**3
+MAX_OBJECT_BYTES: Final = MAX_PARTS * MAX_PART_BYTES
 """10,000 parts of 5 GiB (48.8 TiB), the largest object that S3 can hold."""
 
 
@@ -65,6 +67,20 @@ def doubt_part(part: PartTag, *, number: int, size: int) -> str | None:
     if part.number != number or part.size != size:
         return f"is of part {part.number} with {part.size} bytes"
     return doubt_write(part.etag)
+
+
+def doubt_parts(parts: Sequence[PartTag]) -> str | None:
+    """Judge the list of an upload's parts."""
+    last = 0
+    for part in parts:
+        if not last < part.number <= MAX_PARTS:
+            return f"has part {part.number} after part {last}"
+        if not 0 <= part.size <= MAX_PART_BYTES:
+            return f"gives part {part.number} {part.size} bytes"
+        if doubt_write(part.etag) is not None:
+            return f"gives part {part.number} no ETag"
+        last = part.number
+    return None
 
 
 def doubt_deletion(left: Sequence[str], keys: Sequence[str]) -> str | None:

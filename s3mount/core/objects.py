@@ -98,10 +98,15 @@ class WriteAnswer:
 
 @dataclass(frozen=True, slots=True)
 class MultipartUpload:
-    """An upload that was begun and must be completed or aborted."""
+    """An upload that was begun and must be completed or aborted.
+
+    ``begun_ns`` is when, by the server's clock; only a listing of uploads tells it. Which upload it is
+    does not depend on it.
+    """
 
     key: str
     upload_id: str
+    begun_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

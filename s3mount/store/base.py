@@ -113,8 +113,20 @@ class ObjectStore(Protocol):
     async def abort_multipart(self, upload: MultipartUpload) -> None:
         """Drop the upload and its parts; one that is gone already is fine."""
 
+    async def list_parts(self, upload: MultipartUpload) -> list[PartTag]:
+        """Return the parts that the server has, each number once, in the order of their numbers.
+
+        Each can be completed as it is listed. Compare its checksum before you take it for yours: of a
+        part that was sent twice within a second, SeaweedFS may show the first.
+
+        Raises: NotFound (the upload is gone).
+        """
+
     async def list_multipart_uploads(self, prefix: str) -> list[MultipartUpload]:
-        """Return the unfinished uploads of keys under *prefix*."""
+        """Return the unfinished uploads of keys under *prefix*, with the times they were begun.
+
+        MinIO finds those of the key *prefix* and no others.
+        """
 
     async def copy(
         self,
@@ -133,8 +145,11 @@ class ObjectStore(Protocol):
         Raises: NotFound, ConditionFailed (the source is no longer *if_match*).
         """
 
-    async def delete(self, key: str) -> None:
-        """Delete *key*; one that is absent is fine."""
+    async def delete(self, key: str, *, if_match: str | None = None) -> None:
+        """Delete *key*; one that is absent is fine.
+
+        Raises: ConditionFailed (it is no longer *if_match*; many servers ignore this condition).
+        """
 
     async def delete_many(self, keys: Sequence[str]) -> list[str]:
         """Delete up to 1,000 keys in one request; return those the server did not delete."""

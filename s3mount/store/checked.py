@@ -8,6 +8,7 @@ from s3mount.core.answers import (
     doubt_deletion,
     doubt_page,
     doubt_part,
+    doubt_parts,
     doubt_range,
     doubt_stat,
     doubt_write,
@@ -119,6 +120,11 @@ class CheckedStore:
     async def abort_multipart(self, upload: MultipartUpload) -> None:
         await self._inner.abort_multipart(upload)
 
+    async def list_parts(self, upload: MultipartUpload) -> list[PartTag]:
+        parts = await self._inner.list_parts(upload)
+        _believe(f"list of the parts of {upload.key!r}", doubt_parts(parts))
+        return parts
+
     async def list_multipart_uploads(self, prefix: str) -> list[MultipartUpload]:
         uploads = await self._inner.list_multipart_uploads(prefix)
         strangers = [one.key for one in uploads if not one.key.startswith(prefix)]
@@ -140,8 +146,8 @@ class CheckedStore:
         _believe(f"copy of {source_key!r}", doubt_write(answer.etag))
         return answer
 
-    async def delete(self, key: str) -> None:
-        await self._inner.delete(key)
+    async def delete(self, key: str, *, if_match: str | None = None) -> None:
+        await self._inner.delete(key, if_match=if_match)
 
     async def delete_many(self, keys: Sequence[str]) -> list[str]:
         left = await self._inner.delete_many(keys)

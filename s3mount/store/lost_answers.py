@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 
 from s3mount.core.answers import same_etag
 from s3mount.core.objects import Body, PartTag, body_size
-from s3mount.store.translate import error_code
+from s3mount.errors import NotFound
+from s3mount.store.translate import error_code, translate
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,19 @@ class LostAnswers:
         if expected is None or found is None or not same_etag(found.get("ETag") or "", expected):
             return None
         return self._settled(key, found)
+
+    def of_delete(self, failure: ClientError, key: str) -> dict[str, Any] | None:
+        """Return an answer in place of *failure* where *key* is gone, as SeaweedFS fails with 412, else None.
+
+        Whoever deleted it: this delete, whose answer was lost, or another.
+        """
+        if error_code(failure.response) not in _AFTER_A_PUT:
+            return None
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as found:
+            return {} if isinstance(translate(found, "HeadObject", key), NotFound) else None
+        return None
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:

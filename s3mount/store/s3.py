@@ -34,7 +34,7 @@ from s3mount.store.hooks import metadata_in_list, page_of
 from s3mount.store.lost_answers import LostAnswers
 from s3mount.store.ranged_get import RangedGet
 from s3mount.store.translate import translate
-from s3mount.store.uploads import list_uploads
+from s3mount.store.uploads import list_parts, list_uploads
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -205,6 +205,12 @@ class S3Store:
         except NotFound:
             log.debug("upload %s of %r is gone already", upload.upload_id, upload.key)
 
+    async def list_parts(self, upload: MultipartUpload) -> list[PartTag]:
+        call = functools.partial(
+            list_parts, self._client, self._bucket, _sendable(upload.key), upload.upload_id
+        )
+        return await self._read("ListParts", upload.key, call)
+
     async def list_multipart_uploads(self, prefix: str) -> list[MultipartUpload]:
         call = functools.partial(self._list_uploads, _sendable(prefix))
         return await self._read("ListMultipartUploads", prefix, call)
@@ -235,10 +241,16 @@ class S3Store:
         answer = await self._write("CopyObject", source_key, call, self._upload_limiter)
         return write_answer(answer, (answer.get("CopyObjectResult") or {}).get("ETag"))
 
-    async def delete(self, key: str) -> None:
-        call = functools.partial(self._client.delete_object, Bucket=self._bucket, Key=_sendable(key))
+    async def delete(self, key: str, *, if_match: str | None = None) -> None:
+        call = functools.partial(
+            self._client.delete_object,
+            Bucket=self._bucket,
+            Key=_sendable(key),
+            **_conditions(if_match, False),
+        )
+        settled = _settling(call, lambda failure: self._lost.of_delete(failure, key))
         try:
-            await self._write("DeleteObject", key, call, self._meta_limiter)
+            await self._write("DeleteObject", key, settled, self._meta_limiter)
         except NotFound:
             log.debug("%r is gone already", key)
 

@@ -555,6 +555,11 @@ async def a_key_that_is_not_utf8_is_illegal(subject: Subject) -> None:
 # Uploads in parts
 
 
+def upload_id(upload: MultipartUpload) -> str:
+    """Order uploads by their ids, which all are strings."""
+    return upload.upload_id
+
+
 async def begin(subject: Subject, key: str, *bodies: bytes) -> tuple[MultipartUpload, list[PartTag]]:
     """Begin an upload and send its parts."""
     upload = await subject.store.create_multipart(key, RICH)
@@ -667,7 +672,16 @@ async def unfinished_uploads_of_a_key_are_listed(subject: Subject) -> None:
     one, _ = await begin(subject, "d/x+ é", b"part")
     two, _ = await begin(subject, "d/x+ é", b"part")
     found = await subject.store.list_multipart_uploads("d/x+ é")
-    assert sorted(found, key=repr) == sorted([one, two], key=repr)
+    assert sorted(found, key=upload_id) == sorted([one, two], key=upload_id)
+
+
+@check
+async def a_listed_upload_says_when_it_was_begun(subject: Subject) -> None:
+    """By the server's clock, so that a new one can be told from an old one."""
+    await begin(subject, "d/x", b"part")
+    (found,) = await subject.store.list_multipart_uploads("d/x")
+    assert found.begun_ns is not None
+    assert abs(found.begun_ns - time.time_ns()) < DAY_NS
 
 
 @check
@@ -677,7 +691,64 @@ async def unfinished_uploads_under_a_prefix_are_listed(subject: Subject) -> None
     two, _ = await begin(subject, "d/e/y", b"part")
     await begin(subject, "other", b"part")
     found = await subject.store.list_multipart_uploads("d/")
-    assert sorted(found, key=repr) == sorted([one, two], key=repr)
+    assert sorted(found, key=upload_id) == sorted([one, two], key=upload_id)
+
+
+@check
+async def the_parts_of_an_upload_are_listed(subject: Subject) -> None:
+    """Number, ETag and size of each, and its CRC32 where the server keeps it, in order."""
+    upload = await subject.store.create_multipart("d/x+ é", PLAIN)
+    assert await subject.store.list_parts(upload) == []
+    late = await subject.store.upload_part(upload, 7, b"the seventh")
+    early_body = os.urandom(subject.part_bytes)
+    early = await subject.store.upload_part(upload, 2, early_body)
+    found = await subject.store.list_parts(upload)
+    assert [replace(one, crc32=None) for one in found] == [replace(one, crc32=None) for one in (early, late)]
+    assert all(one.crc32 in (None, sent.crc32) for one, sent in zip(found, (early, late), strict=True))
+    await subject.store.complete_multipart(upload, found)
+    assert await subject.get("d/x+ é") == early_body + b"the seventh"
+
+
+@check
+async def a_part_that_was_sent_again_is_listed_once(subject: Subject) -> None:
+    """And what is listed is what Complete takes by that ETag, whichever of the two it is."""
+    bodies = [b"first", b"again, and longer"]
+    upload = await subject.store.create_multipart("x", PLAIN)
+    sent = [await subject.store.upload_part(upload, 1, body) for body in bodies]
+    (found,) = await subject.store.list_parts(upload)
+    (body,) = [body for body, one in zip(bodies, sent, strict=True) if one.etag == found.etag]
+    assert (found.number, found.size) == (1, len(body))
+    await subject.store.complete_multipart(upload, [found])
+    assert await subject.get("x") == body
+
+
+@check
+async def the_parts_of_an_upload_that_is_gone_are_not_found(subject: Subject) -> None:
+    """Aborted, finished, or never begun."""
+    upload, _ = await begin(subject, "x", b"part")
+    await subject.store.abort_multipart(upload)
+    await raises(NotFound, subject.store.list_parts(upload))
+    upload, parts = await begin(subject, "x", b"part")
+    await subject.store.complete_multipart(upload, parts)
+    await raises(NotFound, subject.store.list_parts(upload))
+
+
+@check
+async def more_parts_than_a_page_are_listed_to_the_end(subject: Subject) -> None:
+    """A page holds at most a thousand."""
+    upload = await subject.store.create_multipart("x", PLAIN)
+    numbers = iter(range(1, 1004))
+
+    async def work() -> None:
+        for number in numbers:
+            await subject.store.upload_part(upload, number, b"%d" % number)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(work)
+    found = await subject.store.list_parts(upload)
+    assert [(one.number, one.size) for one in found] == [(n, len(str(n))) for n in range(1, 1004)]
+    await subject.store.abort_multipart(upload)
 
 
 @check
@@ -785,6 +856,22 @@ async def deleting_what_is_absent_is_fine(subject: Subject) -> None:
 
 
 @check
+async def delete_if_match_deletes_only_what_it_names(subject: Subject) -> None:
+    """A delete that is bound to an ETag fails when the object is another."""
+    etag = await subject.put("x", b"1")
+    await raises(ConditionFailed, subject.store.delete("x", if_match=WRONG_ETAG))
+    assert await subject.get("x") == b"1"
+    await subject.store.delete("x", if_match=etag)
+    await raises(NotFound, subject.store.head("x"))
+
+
+@check
+async def delete_if_match_of_an_absent_key_is_fine(subject: Subject) -> None:
+    """What was to be deleted is gone."""
+    await subject.store.delete("absent", if_match=WRONG_ETAG)
+
+
+@check
 async def deleting_a_key_leaves_those_below_it(subject: Subject) -> None:
     """A key is no directory."""
     await subject.put("d/", b"")
@@ -832,6 +919,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "key_with_a_noncharacter": "writes them into its answers, which are then no XML",
         "a_key_over_1024_bytes_is_too_long": "has no limit",
         "complete_if_match_replaces_only_what_it_names": "ignores If-Match on CompleteMultipartUpload",
+        "a_listed_upload_says_when_it_was_begun": "says that every upload was begun in 2010",
         "a_finished_upload_is_gone": "answers 500",
         "completing_twice_does_not_find_the_upload": "answers 500",
         "an_aborted_upload_leaves_nothing": "answers 500",
@@ -851,6 +939,7 @@ DEVIATIONS: dict[str, dict[str, str]] = {
         "key_with_a_component_over_255_bytes": "keeps keys as paths of an ordinary file system",
         "unfinished_uploads_under_a_prefix_are_listed": "takes the prefix for a whole key",
         "a_copy_without_a_storage_class_is_standard": "keeps the source's",
+        "delete_if_match_deletes_only_what_it_names": "ignores If-Match on DELETE",
     },
     "seaweedfs": {
         "absent_keys_are_not_found": "HEAD of a prefix with a slash at its end finds a directory",

@@ -44,7 +44,7 @@ class Liar(MemoryStore):
         return self._answer
 
     head = list_page = get_into = put = create_multipart = upload_part = copy_part = _lie
-    complete_multipart = list_multipart_uploads = copy = delete_many = _lie
+    complete_multipart = list_multipart_uploads = list_parts = copy = delete_many = _lie
 
 
 def ask(answer: Any, call: Callable[[CheckedStore], Awaitable[Any]]) -> Any:
@@ -186,3 +186,27 @@ def test_uploads_are_of_keys_under_the_prefix() -> None:
     """Or an abort would hit another's upload."""
     with pytest.raises(BadAnswer):
         ask([UPLOAD], lambda store: store.list_multipart_uploads("e/"))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        [replace(PART, etag=None)],
+        [replace(PART, size=-1)],
+        [replace(PART, number=0)],
+        [replace(PART, number=10_001)],
+        [PART, PART],
+        [replace(PART, number=2), PART],
+    ],
+    ids=repr,
+)
+def test_lies_about_the_parts_that_the_server_has(lie: list[PartTag]) -> None:
+    """No ETag, no size, a number that cannot be, twice, or out of order."""
+    with pytest.raises(BadAnswer, match="parts of 'd/x'"):
+        ask(lie, lambda store: store.list_parts(UPLOAD))
+
+
+def test_the_parts_that_the_server_has_pass() -> None:
+    """None, some, and with a gap between."""
+    for parts in ([], [PART, replace(PART, number=10_000)]):
+        assert ask(parts, lambda store: store.list_parts(UPLOAD)) is parts

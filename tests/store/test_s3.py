@@ -224,6 +224,8 @@ WORKS: dict[str, Callable[[CheckedStore], Awaitable[Any]]] = {
     "CompleteMultipartUpload": lambda store: store.complete_multipart(
         MultipartUpload("x", "u"), [PartTag(1, '"e"', 1)]
     ),
+    "ListParts": lambda store: store.list_parts(MultipartUpload("x", "u")),
+    "ListMultipartUploads": lambda store: store.list_multipart_uploads("x"),
     "HeadObject": lambda store: store.head("x"),
 }
 

@@ -67,6 +67,7 @@ class _Stored:
 class _Upload:
     key: str
     headers: ObjectHeaders
+    begun_ns: int
     parts: dict[int, tuple[str, bytes]] = field(default_factory=dict)
 
 
@@ -125,7 +126,7 @@ class MemoryStore:
 
     def uploads(self) -> list[MultipartUpload]:
         """Return the unfinished uploads."""
-        return [MultipartUpload(upload.key, name) for name, upload in self._uploads.items()]
+        return [MultipartUpload(upload.key, name, upload.begun_ns) for name, upload in self._uploads.items()]
 
     # The contract.
 
@@ -190,7 +191,7 @@ class MemoryStore:
     async def create_multipart(self, key: str, headers: ObjectHeaders) -> MultipartUpload:
         call = await self._begin("create_multipart", key)
         upload_id = f"upload-{next(self._numbers)}"
-        self._uploads[upload_id] = _Upload(key, headers)
+        self._uploads[upload_id] = _Upload(key, headers, self.now_ns())
         await self.after(call)
         return MultipartUpload(key, upload_id)
 
@@ -245,6 +246,13 @@ class MemoryStore:
         self._uploads.pop(upload.upload_id, None)
         await self.after(call)
 
+    async def list_parts(self, upload: MultipartUpload) -> list[PartTag]:
+        call = await self._begin("list_parts", upload.key)
+        begun = self._need_upload(upload)
+        tags = [PartTag(number, etag, len(data)) for number, (etag, data) in sorted(begun.parts.items())]
+        await self.after(call)
+        return tags
+
     async def list_multipart_uploads(self, prefix: str) -> list[MultipartUpload]:
         call = await self._begin("list_multipart_uploads", prefix)
         found = [one for one in self.uploads() if one.key.startswith(prefix)]
@@ -272,8 +280,10 @@ class MemoryStore:
         await self.after(call)
         return WriteAnswer(stored.etag, stored.modified_ns)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, if_match: str | None = None) -> None:
         call = await self._begin("delete", key)
+        if if_match is not None and key in self._objects and self._objects[key].etag != if_match:
+            raise ConditionFailed(key)
         self._objects.pop(key, None)
         await self.after(call)
 
