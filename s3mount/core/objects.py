@@ -46,7 +46,8 @@ class ObjectStat:
     ``etag`` is kept as the server sent it, quotes included. ``last_modified_ns`` is in whole seconds
     (as nanoseconds since the epoch): HEAD gives seconds, LIST of some servers milliseconds, and one
     object must not have two times. ``headers`` is None where the answer did not carry them
-    (a plain LIST).
+    (a plain LIST). ``crc32`` is what a HEAD that asked for checksums was told: base64, with a number of
+    parts behind it where it is a checksum of checksums; which version it is does not depend on it.
     """
 
     key: str
@@ -55,6 +56,7 @@ class ObjectStat:
     last_modified_ns: int
     headers: ObjectHeaders | None = None
     storage_class: str | None = None
+    crc32: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ class ObjectStore(Protocol):
     lists. Reads (head, list, get) may be cancelled at any time; writes run to their end once begun.
     """
 
-    async def head(self, key: str) -> ObjectStat:
-        """Describe *key*, headers included.
+    async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
+        """Describe *key*, headers included, and *checksum* too where the server keeps one.
 
         Raises: NotFound.
         """

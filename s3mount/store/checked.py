@@ -39,8 +39,8 @@ class CheckedStore:
     def __init__(self, inner: ObjectStore) -> None:
         self._inner = inner
 
-    async def head(self, key: str) -> ObjectStat:
-        stat = await self._inner.head(key)
+    async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
+        stat = await self._inner.head(key, checksum=checksum)
         _believe(f"HEAD {key!r}", doubt_stat(stat, key))
         return stat
 

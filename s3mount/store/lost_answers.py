@@ -4,58 +4,78 @@ its condition no longer holds, or its upload is gone. The object itself tells wh
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import os
-import zlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
-from s3mount.core.answers import same_etag
-from s3mount.core.objects import Body, PartTag, body_size
+from s3mount.core.contents import content_of, holds, is_made_of
+from s3mount.core.objects import Body, ObjectHeaders, ObjectStat, PartTag
 from s3mount.errors import NotFound
+from s3mount.store.fields import response_headers, stat_of_head
+from s3mount.store.listing_xml import NS_PER_S
 from s3mount.store.translate import error_code, translate
 
 log = logging.getLogger(__name__)
 
 PIECE_BYTES: Final = 1024 * 1024
+CLOCK_GRAIN_S: Final = 2.0
+"""Date and Last-Modified are both cut to whole seconds, so an age is exact to two."""
+
 _AFTER_A_PUT: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 _AFTER_A_COMPLETE: Final = _AFTER_A_PUT | {"NoSuchUpload"}
 
 
+@dataclass(slots=True)
+class Tries:
+    """What the requests of one call came to so far; whoever repeats requests counts in it.
+
+    ``unanswered`` are the tries before this one that the server may have carried out although it
+    answered no success: the connection broke, no answer came in time, or it was a 5xx.
+    """
+
+    unanswered: int = 0
+    began_s: float = field(default_factory=time.monotonic)
+
+
 class LostAnswers:
-    """Settles such failures with one HEAD; in the worker thread of the write."""
+    """Settles such failures with one HEAD; in the worker thread of the write.
+
+    What is there is ours only if it has the checksum, the metadata and the age that ours must have.
+    """
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
 
-    def of_put(self, failure: ClientError, key: str, body: Body) -> dict[str, Any] | None:
-        """Return an answer in place of *failure* where *key* holds exactly *body*, else None."""
-        if not _was_retried(failure) or error_code(failure.response) not in _AFTER_A_PUT:
+    def of_put(
+        self, failure: ClientError, key: str, body: Body, headers: ObjectHeaders, tries: Tries
+    ) -> dict[str, Any] | None:
+        """Return an answer in place of *failure* where *key* holds exactly what was sent, else None."""
+        if error_code(failure.response) not in _AFTER_A_PUT:
             return None
-        found = self._head(key)
-        if found is None or found.get("ContentLength") != body_size(body):
-            return None
-        crc32 = found.get("ChecksumCRC32")
-        if crc32 is not None and found.get("ChecksumType") != "COMPOSITE":
-            same = crc32 == _crc32(body)
-        else:
-            same = same_etag(found.get("ETag") or "", _md5(body))
-        return self._settled(key, found) if same else None
 
-    def of_complete(self, failure: ClientError, key: str, parts: Sequence[PartTag]) -> dict[str, Any] | None:
+        def is_ours(stat: ObjectStat) -> bool:
+            if not _has_metadata(stat, headers):
+                return False
+            said = holds(stat, content_of(_pieces(body)))
+            return self._has_bytes(stat, body) if said is None else said
+
+        return self._settled(key, tries, is_ours)
+
+    def of_complete(
+        self, failure: ClientError, key: str, parts: Sequence[PartTag], tries: Tries
+    ) -> dict[str, Any] | None:
         """Return an answer in place of *failure* where *key* is made of exactly *parts*, else None."""
-        if not _was_retried(failure) or error_code(failure.response) not in _AFTER_A_COMPLETE:
+        if error_code(failure.response) not in _AFTER_A_COMPLETE:
             return None
-        expected = etag_of_parts(parts)
-        found = self._head(key)
-        if expected is None or found is None or not same_etag(found.get("ETag") or "", expected):
-            return None
-        return self._settled(key, found)
+        return self._settled(key, tries, lambda stat: is_made_of(stat, parts))
 
     def of_delete(self, failure: ClientError, key: str) -> dict[str, Any] | None:
         """Return an answer in place of *failure* where *key* is gone, as SeaweedFS fails with 412, else None.
@@ -70,50 +90,47 @@ class LostAnswers:
             return {} if isinstance(translate(found, "HeadObject", key), NotFound) else None
         return None
 
-    def _head(self, key: str) -> dict[str, Any] | None:
+    def _settled(
+        self, key: str, tries: Tries, is_ours: Callable[[ObjectStat], bool]
+    ) -> dict[str, Any] | None:
+        if not tries.unanswered:
+            return None
         try:
             answer: dict[str, Any] = self._client.head_object(
                 Bucket=self._bucket, Key=key, ChecksumMode="ENABLED"
             )
         except ClientError:
             return None
+        stat = stat_of_head(key, answer)
+        if _is_older(answer, stat, time.monotonic() - tries.began_s) or not is_ours(stat):
+            return None
+        log.debug("%r is what a try whose answer was lost has stored", key)
         return answer
 
-    def _settled(self, key: str, found: dict[str, Any]) -> dict[str, Any]:
-        log.debug("%r is what a try whose answer was lost has stored", key)
-        return found
-
-
-def etag_of_parts(parts: Sequence[PartTag]) -> str | None:
-    """Return the ETag that S3 gives an object of *parts*; None where their ETags are no MD5 (SSE-KMS)."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for part in parts:
+    def _has_bytes(self, stat: ObjectStat, body: Body) -> bool:
+        """Compare byte by byte: with SSE-KMS and without checksums nothing else tells."""
         try:
-            raw = bytes.fromhex((part.etag or "").strip('"'))
-        except ValueError:
-            return None
-        if len(raw) != 16:
-            return None
-        digest.update(raw)
-    return f"{digest.hexdigest()}-{len(parts)}"
+            found = self._client.get_object(Bucket=self._bucket, Key=stat.key, IfMatch=stat.etag)["Body"]
+            with found:
+                return all(found.read(len(piece)) == piece for piece in _pieces(body)) and not found.read(1)
+        except (ClientError, BotoCoreError, HTTPError, OSError):
+            return False
 
 
-def _was_retried(failure: ClientError) -> bool:
-    return bool(failure.response.get("ResponseMetadata", {}).get("RetryAttempts"))
+def _is_older(answer: dict[str, Any], stat: ObjectStat, since_s: float) -> bool:
+    """Return whether the object was there before the first try, by the server's own clock."""
+    try:
+        now = parsedate_to_datetime(response_headers(answer).get("date") or "").timestamp()
+    except ValueError:
+        return False
+    return now - stat.last_modified_ns / NS_PER_S > since_s + CLOCK_GRAIN_S
 
 
-def _crc32(body: Body) -> str:
-    value = 0
-    for piece in _pieces(body):
-        value = zlib.crc32(piece, value)
-    return base64.b64encode(value.to_bytes(4, "big")).decode()
-
-
-def _md5(body: Body) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    for piece in _pieces(body):
-        digest.update(piece)
-    return digest.hexdigest()
+def _has_metadata(stat: ObjectStat, headers: ObjectHeaders) -> bool:
+    if stat.key.endswith("/"):
+        return True  # SeaweedFS stores none with a directory's marker
+    assert stat.headers is not None
+    return dict(stat.headers.metadata) == {name.lower(): value for name, value in headers.metadata.items()}
 
 
 def _pieces(body: Body) -> Iterator[bytes]:

@@ -31,7 +31,7 @@ from s3mount.store.deletes import delete_keys
 from s3mount.store.etags import quoted
 from s3mount.store.fields import header_fields, stat_of_head, write_answer
 from s3mount.store.hooks import metadata_in_list, page_of
-from s3mount.store.lost_answers import LostAnswers
+from s3mount.store.lost_answers import LostAnswers, Tries
 from s3mount.store.ranged_get import RangedGet
 from s3mount.store.translate import translate
 from s3mount.store.uploads import list_parts, list_uploads
@@ -68,8 +68,9 @@ class S3Store:
         """Close the connections; nothing may be under way."""
         self._client.close()
 
-    async def head(self, key: str) -> ObjectStat:
-        call = functools.partial(self._client.head_object, Bucket=self._bucket, Key=_sendable(key))
+    async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
+        asked = {"ChecksumMode": "ENABLED"} if checksum else {}
+        call = functools.partial(self._client.head_object, Bucket=self._bucket, Key=_sendable(key), **asked)
         return stat_of_head(key, await self._read("HeadObject", key, call))
 
     async def list_page(
@@ -128,7 +129,9 @@ class S3Store:
             **_conditions(if_match, if_none_match),
         )
         send = functools.partial(self._checksums.call, lambda: call(Body=request_body(body)))
-        settled = _settling(send, lambda failure: self._lost.of_put(failure, key, body))
+        settled = _settling(
+            send, lambda failure, tries: self._lost.of_put(failure, key, body, headers, tries)
+        )
         answer = await self._write("PutObject", key, settled, self._upload_limiter)
         return write_answer(answer, answer.get("ETag"))
 
@@ -189,7 +192,9 @@ class S3Store:
             MultipartUpload={"Parts": [_part_fields(part) for part in parts]},
             **_conditions(if_match, if_none_match),
         )
-        settled = _settling(call, lambda failure: self._lost.of_complete(failure, upload.key, parts))
+        settled = _settling(
+            call, lambda failure, tries: self._lost.of_complete(failure, upload.key, parts, tries)
+        )
         answer = await self._write("CompleteMultipartUpload", upload.key, settled, self._upload_limiter)
         return write_answer(answer, answer.get("ETag"))
 
@@ -248,7 +253,7 @@ class S3Store:
             Key=_sendable(key),
             **_conditions(if_match, False),
         )
-        settled = _settling(call, lambda failure: self._lost.of_delete(failure, key))
+        settled = _settling(call, lambda failure, _: self._lost.of_delete(failure, key))
         try:
             await self._write("DeleteObject", key, settled, self._meta_limiter)
         except NotFound:
@@ -320,14 +325,17 @@ def _translated(operation: str, key: str, call: Callable[[], T]) -> T:
         raise ours from exc
 
 
-def _settling(call: Callable[[], T], settle: Callable[[ClientError], T | None]) -> Callable[[], T]:
+def _settling(call: Callable[[], T], settle: Callable[[ClientError, Tries], T | None]) -> Callable[[], T]:
     """Return *call*, with *settle* asked whether a failure is none."""
 
     def settled() -> T:
+        tries = Tries()
         try:
             return call()
         except ClientError as failure:
-            answer = settle(failure)
+            # botocore counts its repetitions, all of which followed a failure that may have been none.
+            tries.unanswered += failure.response.get("ResponseMetadata", {}).get("RetryAttempts") or 0
+            answer = settle(failure, tries)
             if answer is None:
                 raise
             return answer

@@ -382,11 +382,11 @@ def test_a_lost_answer_is_a_failure_if_another_writer_came(source: Make, theirs:
     """What is there is not ours, even if it is as large, so the caller gets the first failure."""
 
     class Overwritten(RealTags):
-        async def head(self, key: str) -> ObjectStat:
+        async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
             self._objects.pop("k", None)
             if theirs is not None:
                 self.store("k", theirs)
-            return await super().head(key)
+            return await super().head(key, checksum=checksum)
 
     async def main() -> None:
         with pytest.raises(StoreUnavailable, match="lost"):

@@ -140,6 +140,14 @@ async def put_then_head_gives_everything_back(subject: Subject) -> None:
 
 
 @check
+async def head_gives_the_checksum_that_was_sent(subject: Subject) -> None:
+    """CRC32 of the bytes, in base64, for whoever asks."""
+    await subject.put("x", b"hello")
+    assert (await subject.store.head("x", checksum=True)).crc32 == "NhCmhg=="
+    assert (await subject.store.head("x", checksum=False)).crc32 is None
+
+
+@check
 async def put_tells_the_servers_time(subject: Subject) -> None:
     """The answer to a PUT carries the server's clock."""
     answer = await subject.store.put("x", b"", PLAIN)

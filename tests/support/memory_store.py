@@ -10,11 +10,13 @@ import hashlib
 import itertools
 import os
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
 
+from s3mount.core.contents import crc32_text
 from s3mount.core.objects import (
     Body,
     ByteRange,
@@ -61,6 +63,7 @@ class _Stored:
     etag: str
     modified_ns: int
     headers: ObjectHeaders
+    crc32: str
 
 
 @dataclass(slots=True)
@@ -130,10 +133,12 @@ class MemoryStore:
 
     # The contract.
 
-    async def head(self, key: str) -> ObjectStat:
+    async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
         call = await self._begin("head", key)
         self._need(key)
         stat = self._stat(key, with_headers=True)
+        if checksum:
+            stat = replace(stat, crc32=self._objects[key].crc32)
         await self.after(call)
         return stat
 
@@ -249,7 +254,10 @@ class MemoryStore:
     async def list_parts(self, upload: MultipartUpload) -> list[PartTag]:
         call = await self._begin("list_parts", upload.key)
         begun = self._need_upload(upload)
-        tags = [PartTag(number, etag, len(data)) for number, (etag, data) in sorted(begun.parts.items())]
+        tags = [
+            PartTag(number, etag, len(data), crc32_text(zlib.crc32(data)))
+            for number, (etag, data) in sorted(begun.parts.items())
+        ]
         await self.after(call)
         return tags
 
@@ -332,6 +340,7 @@ class MemoryStore:
             etag=f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"',
             modified_ns=self.now_ns() // 1_000_000_000 * 1_000_000_000,
             headers=replace(headers, metadata=lowered),
+            crc32=crc32_text(zlib.crc32(body)),
         )
         self._objects[key] = stored
         return stored
@@ -342,7 +351,7 @@ class MemoryStore:
             raise InvalidArgument(f"part {number}")
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         begun.parts[number] = (etag, data)
-        return PartTag(number, etag, len(data))
+        return PartTag(number, etag, len(data), crc32_text(zlib.crc32(data)))
 
     def _stat(self, key: str, *, with_headers: bool) -> ObjectStat:
         stored = self._objects[key]
