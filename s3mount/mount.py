@@ -121,6 +121,7 @@ async def build_file_system(
         spool_dir=spool_dir,
         uploader=Uploader(store, part_size=config.part_size, concurrency=config.upload_concurrency),
         new_readahead=lambda: Readahead(config.block_size, cap_bytes=config.read_ahead_bytes),
+        on_conflict=config.on_conflict,
     )
     defaults = _defaults(config)
     open_files = OpenFiles(services)
@@ -142,15 +143,17 @@ async def _run(
 ) -> None:
     """Serve the kernel until the mount is gone, by umount(8) or by a signal."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_announce, config, initialised, on_ready)
+        nursery.start_soon(_announce, config, fs, initialised, on_ready)
         nursery.start_soon(_stop_on_signal, config, fs)
         await session.serve()
         nursery.cancel_scope.cancel()
 
 
-async def _announce(config: MountConfig, initialised: trio.Event, on_ready: Callable[[], None]) -> None:
+async def _announce(
+    config: MountConfig, fs: FileSystem, initialised: trio.Event, on_ready: Callable[[], None]
+) -> None:
     await initialised.wait()
-    await session.tune(config.mountpoint)
+    fs.files.device = await session.tune(config.mountpoint)
     log.info("mounted %s at %s", config.source, config.mountpoint)
     on_ready()
 

@@ -58,6 +58,7 @@ class MountConfig:
     ttl_s: float
     negative_ttl_s: float
     attributes: Literal["list", "auto", "exact"]
+    on_conflict: Literal["fail", "overwrite", "keep-both"]
     memory_bytes: int
     block_size: int
     read_ahead_bytes: int

@@ -19,10 +19,11 @@ from s3mount.errors import StartupError
 STORE = "The store and who you are to it"
 ACCESS = "Who may do what"
 FRESHNESS = "How fresh, how exact"
+SAFETY = "Conflicts"
 SPACE = "Memory and disk"
 SPEED = "Requests and their limits"
 LOGS = "Logs and running"
-GROUPS = (STORE, ACCESS, FRESHNESS, SPACE, SPEED, LOGS)
+GROUPS = (STORE, ACCESS, FRESHNESS, SAFETY, SPACE, SPEED, LOGS)
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -313,6 +314,18 @@ OPTIONS: tuple[Option, ...] = (
         one_of("list", "auto", "exact"),
         default="auto",
         metavar="HOW",
+    ),
+    # --- conflicts
+    _named(
+        "on-conflict",
+        SAFETY,
+        "What close() and fsync() do where somebody else has changed the file in the store since it was "
+        "opened here. fail: leave theirs, keep yours in the spool, return ESTALE. overwrite: the later "
+        "close wins, with a line in the log. keep-both: store yours beside theirs, under a name that "
+        "says so.",
+        one_of("fail", "overwrite", "keep-both"),
+        default="fail",
+        metavar="WHAT",
     ),
     # --- space
     _size(

@@ -12,6 +12,7 @@ class FileState(enum.Enum):
     DIRTY = "dirty"  # the spool has more than the bucket
     UPLOADING = "uploading"
     FAILED = "failed"  # an upload was tried and refused; the spool is the only copy
+    CONFLICT = "conflict"  # the bucket has somebody else's object; the spool keeps this one, for good
 
 
 class FileEvent(enum.Enum):
@@ -21,6 +22,7 @@ class FileEvent(enum.Enum):
     BEGIN = "begin"
     SENT = "sent"
     REFUSED = "refused"
+    CONFLICT = "conflict"
     DROP = "drop"  # the file was unlinked: nobody wants the bytes
 
 
@@ -32,6 +34,7 @@ _NEXT: dict[tuple[FileState, FileEvent], FileState] = {
     (FileState.FAILED, FileEvent.BEGIN): FileState.UPLOADING,
     (FileState.UPLOADING, FileEvent.SENT): FileState.CLEAN,
     (FileState.UPLOADING, FileEvent.REFUSED): FileState.FAILED,
+    (FileState.UPLOADING, FileEvent.CONFLICT): FileState.CONFLICT,
     (FileState.CLEAN, FileEvent.DROP): FileState.CLEAN,
     (FileState.DIRTY, FileEvent.DROP): FileState.CLEAN,
     (FileState.FAILED, FileEvent.DROP): FileState.CLEAN,

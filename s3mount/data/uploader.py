@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import random
 import re
 from collections.abc import Awaitable, Callable
@@ -134,6 +135,33 @@ class Uploader:
             return await self._store.upload_part(upload, number, source.slice(span))
 
         return await self._in_parts(key, headers, decided, send, conditions)
+
+    async def stored(self, key: str, source: Source) -> ObjectStat | None:
+        """Return the object at *key* if it can only be what :meth:`upload` makes of *source*, else None.
+
+        Raises: what the store raises; NotFound if there is none.
+        """
+        found = await self._store.head(key)
+        if found.size != source.size or found.etag != await self.expected_etag(source):
+            return None
+        return found
+
+    async def expected_etag(self, source: Source) -> str:
+        """Return the ETag that S3 gives to *source* as :meth:`upload` sends it, without SSE-KMS.
+
+        Raises: FsError if the bytes cannot be read.
+        """
+        decided = plan(source.size, part_size=self._part_size, single_put_max=self._single_put_max)
+        spans = [ByteRange(0, source.size)] if isinstance(decided, SinglePut) else list(decided)
+        digests = [
+            await trio.to_thread.run_sync(_md5_of, source.slice(span))
+            if span.size
+            else hashlib.md5().digest()
+            for span in spans
+        ]
+        if isinstance(decided, SinglePut):
+            return f'"{digests[0].hex()}"'
+        return f'"{hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"'
 
     async def copy(
         self, source: ObjectStat, target_key: str, headers: ObjectHeaders | None = None
@@ -300,6 +328,18 @@ class Uploader:
             await trio.sleep(random.uniform(0.5, 1) * self._backoff_s * 2 ** (attempt - 1))
         async with self._limiter:
             return await request()
+
+
+def _md5_of(piece: FileSlice) -> bytes:
+    digest = hashlib.md5(usedforsecurity=False)
+    position = piece.span.start
+    while position < piece.span.stop:
+        data = os.pread(piece.fd, min(MIB, piece.span.stop - position), position)
+        if not data:
+            raise FsError("the spool's file is shorter than it was")
+        digest.update(data)
+        position += len(data)
+    return digest.digest()
 
 
 def multipart_etag(tags: list[PartTag]) -> str | None:

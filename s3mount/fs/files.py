@@ -8,7 +8,15 @@ import os
 from s3mount.core.filestate import FileState
 from s3mount.core.keys import Target, resolve
 from s3mount.core.objects import ByteRange
-from s3mount.errors import AlreadyExists, BadDescriptor, FsError, InvalidArgument, NotFound, ReadOnly
+from s3mount.errors import (
+    AlreadyExists,
+    BadDescriptor,
+    FsError,
+    InvalidArgument,
+    NotFound,
+    ReadOnly,
+    StaleObject,
+)
 from s3mount.fs.open_files import Buffer, FileServices, OpenFile, OpenFiles
 from s3mount.fs.openers import can_still_write
 from s3mount.fs.ownership import Caller, Defaults, new_attributes
@@ -28,6 +36,8 @@ class Files:
         self._open_files = open_files
         self._defaults = defaults
         self._read_only = read_only
+        #: The mount's ``major:minor``, once it is known.
+        self.device: str | None = None
 
     async def open(self, node: FileNode, flags: int, caller: Caller) -> tuple[int, bool]:
         """Open *node*; return the handle's number and whether the kernel's pages are still true.
@@ -38,6 +48,9 @@ class Files:
         if flags & os.O_ACCMODE != os.O_RDONLY and self._read_only:
             raise ReadOnly(f"{node.path()}: the mount is read-only")
         await self._namespace.refresh(node)
+        there = self._open_files.file_of(node)
+        if (there is None and not node.is_linked) or (there is not None and there.is_displaced):
+            raise StaleObject(f"{node.key} was changed elsewhere, and the name leads to another file by now")
         number, handle = self._open_files.open(node, flags, caller.pid)
         try:
             if flags & os.O_TRUNC:
@@ -113,10 +126,12 @@ class Files:
         """
         handle = self._open_files.handle(number)
         file = handle.file
+        if handle.is_writable:
+            file.check_conflict()
         if not file.node.is_linked or not file.is_unsent:
             return
         if handle.is_writable:
-            is_last = not can_still_write(handle.pid, file.node.inode)
+            is_last = not can_still_write(handle.pid, file.node.inode, self.device)
         else:
             is_last = not self._open_files.has_writer(file)
         if is_last:
@@ -125,6 +140,7 @@ class Files:
     async def fsync(self, number: int) -> None:
         """fsync(2): return once the bucket has the file. Raises: what made the upload fail."""
         file = self._open_files.handle(number).file
+        file.check_conflict()
         if file.node.is_linked:
             await file.upload()
 

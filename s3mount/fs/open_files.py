@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import trio
 
 from s3mount.core.attributes import Attributes, to_metadata, without_checksums
+from s3mount.core.conflicts import key_beside
 from s3mount.core.content_types import for_key
 from s3mount.core.filestate import FileEvent, FileState, advance
 from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteAnswer
@@ -24,7 +27,7 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolDir, SpoolFile
 from s3mount.data.uploader import Uploader
-from s3mount.errors import BadDescriptor, FsError, NotFound
+from s3mount.errors import BadDescriptor, ConditionFailed, FsError, NotFound, StaleObject, StoreError
 from s3mount.meta.inodes import FileNode
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.observations import stored_attributes
@@ -33,6 +36,9 @@ from s3mount.store.base import ObjectStore
 log = logging.getLogger(__name__)
 
 Buffer = bytes | memoryview
+
+#: A failed upload of no more than this is remembered by its ETag, in case it was carried out unseen.
+MAX_REMEMBERED_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,15 @@ class FileServices:
     spool_dir: SpoolDir
     uploader: Uploader
     new_readahead: Callable[[], Readahead]
+    on_conflict: Literal["fail", "overwrite", "keep-both"] = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of a key when an upload to it is published; empty: whatever is there is replaced."""
+
+    if_match: str | None = None
+    if_none_match: bool = False
 
 
 class OpenFile:
@@ -53,6 +68,9 @@ class OpenFile:
     ``base`` is the version that unwritten bytes come from. ``lock`` is held by whoever changes or
     uploads the file.
     INVARIANT: ``state`` is not CLEAN only while there is a spool.
+    ``is_displaced``: somebody else's object has taken the name, and what this host wrote is elsewhere.
+    ``_unanswered`` are the ETags of uploads that failed without an answer: found in the bucket, they are
+    our own.
     """
 
     def __init__(self, services: FileServices, node: FileNode) -> None:
@@ -62,6 +80,8 @@ class OpenFile:
         self.state = FileState.CLEAN
         self.spool: SpoolFile | None = None
         self.base = node.stat
+        self.is_displaced = False
+        self._unanswered: set[str] = set()
         self._services = services
 
     @property
@@ -85,6 +105,7 @@ class OpenFile:
 
         Raises: NoSpace, StaleObject, what the store raises.
         """
+        self._need_place()
         spool = await self._open_spool()
         await spool.write(offset, data)
         self._changed(spool.size)
@@ -94,6 +115,7 @@ class OpenFile:
 
         *touches*: what has that size already is changed all the same: its time is now.
         """
+        self._need_place()
         if size == self.node.size and not self.is_unsent and self.base is not None and not touches:
             return
         spool = await self._open_spool()
@@ -119,6 +141,8 @@ class OpenFile:
     async def drop_changes(self) -> None:
         """Forget that bytes are unsent: the file has no name any more. Readers keep them."""
         async with self.lock:
+            if self.state is FileState.CONFLICT:
+                return
             self.state = advance(self.state, FileEvent.DROP)
             self.node.is_local = False
             if self.spool is not None:
@@ -128,21 +152,46 @@ class OpenFile:
         """Put the file into the bucket if it has anything new. Returns once the bucket has it.
 
         Cancel: the upload is aborted and the bytes stay in the spool.
-        Raises: what made it fail; the spool has the bytes and the next call tries again.
+        Raises: what made it fail; the spool has the bytes and the next call tries again. ConditionFailed:
+            somebody else has changed the object; the spool keeps the bytes for the user, and the name
+            leads to the other object from now on.
         """
         async with self.lock:
+            self.check_conflict()
             if self.is_unsent and self.spool is not None:
-                await self._upload(self.spool, self.node.key)
+                await self._upload(self.spool, self.node.key, self._condition())
 
-    async def upload_as(self, key: str) -> None:
+    async def upload_as(self, key: str, replaced: ObjectStat | None) -> None:
         """Put the file into the bucket under *key*, which it is about to get. Caller holds the lock.
 
+        *replaced*: the object that it is to take the place of, None if nobody knows which.
         Raises: as ``upload``.
         """
         assert self.spool is not None
-        await self._upload(self.spool, key)
+        condition = Condition() if replaced is None else Condition(if_match=replaced.etag)
+        await self._upload(self.spool, key, condition)
 
-    async def _upload(self, spool: SpoolFile, key: str) -> None:
+    def check_conflict(self) -> None:
+        """Raise ConditionFailed if what was written here has lost against somebody else's object."""
+        if self.state is FileState.CONFLICT:
+            raise ConditionFailed(f"{self.node.key} was changed elsewhere; {self._kept_at()}")
+
+    def _need_place(self) -> None:
+        """Refuse changes of what has lost its name. Raises: ConditionFailed."""
+        if self.is_displaced:
+            raise ConditionFailed(f"{self.node.key} was changed elsewhere; open it again")
+
+    def _kept_at(self) -> str:
+        return "" if self.spool is None else f"what was written here is in {self.spool.path}"
+
+    def _condition(self) -> Condition:
+        """Return what must hold of the key for the upload not to undo somebody else's work."""
+        if self.base is not None:
+            return Condition(if_match=self.base.etag)
+        # A directory's marker, without bytes, is no file that anybody else has made.
+        return Condition(if_none_match=not self.node.key.endswith("/"))
+
+    async def _upload(self, spool: SpoolFile, key: str, condition: Condition) -> None:
         if spool.poison is not None:
             raise spool.poison
         node, services = self.node, self._services
@@ -154,7 +203,10 @@ class OpenFile:
             if parent is not None:
                 services.namespace.note_change(parent, name, adds_or_removes=False)
             node.may_be_stored = True
-            answer = await services.uploader.upload(key, spool, headers)
+            answer = await self._publish(key, spool, headers, condition)
+        except (ConditionFailed, StaleObject) as exc:
+            await self._lose(spool, key, exc)
+            return
         except BaseException as exc:
             self.state = advance(self.state, FileEvent.REFUSED)
             with trio.CancelScope(shield=True):
@@ -163,6 +215,7 @@ class OpenFile:
                 log.error("upload of %s failed (%s); its bytes are in %s", node.path(), exc, spool.path)
             raise
         spool.unkeep()
+        self._unanswered.clear()
         self.state = advance(self.state, FileEvent.SENT)
         stat = stat_of(key, spool.size, answer, headers)
         self.published(stat)
@@ -172,6 +225,88 @@ class OpenFile:
             # The kernel drops its pages of a file that was written: its time has changed.
             with suppress(FsError):
                 services.cache.keep(stat, await spool.read(ByteRange(0, stat.size), self._fetch_base))
+
+    async def _publish(
+        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: Condition
+    ) -> WriteAnswer:
+        """Send the file; what an earlier try of ours has stored unseen is no conflict.
+
+        Raises: ConditionFailed (somebody else's object is there), what the store raises.
+        """
+        uploader = self._services.uploader
+        try:
+            return await self._send(key, spool, headers, condition)
+        except ConditionFailed as exc:
+            try:
+                found = await uploader.stored(key, spool)
+                now = found or await self._services.store.head(key)
+            except NotFound:
+                raise exc from None
+            if found is not None:
+                return WriteAnswer(found.etag, found.last_modified_ns)
+            if now.etag in self._unanswered:
+                return await self._send(key, spool, headers, Condition(if_match=now.etag))
+            if self._services.on_conflict == "overwrite":
+                log.warning("%s was changed elsewhere, and is overwritten", self.node.path())
+                return await self._send(key, spool, headers, Condition())
+            raise
+
+    async def _send(
+        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: Condition
+    ) -> WriteAnswer:
+        try:
+            return await self._services.uploader.upload(
+                key, spool, headers, if_match=condition.if_match, if_none_match=condition.if_none_match
+            )
+        except NotFound as exc:
+            # AWS and MinIO say so to If-Match where there is no object any more.
+            if condition.if_match is not None:
+                raise ConditionFailed(f"{key} was deleted elsewhere ({exc})") from exc
+            raise
+        except (StoreError, trio.Cancelled):
+            if spool.size <= MAX_REMEMBERED_BYTES:
+                with trio.CancelScope(shield=True), suppress(FsError):
+                    self._unanswered.add(await self._services.uploader.expected_etag(spool))
+            raise
+
+    async def _lose(self, spool: SpoolFile, key: str, reason: FsError) -> None:
+        """Leave the name to somebody else's object. What was written here stays, where the option says.
+
+        Raises: ConditionFailed, unless both are in the bucket now.
+        """
+        node = self.node
+        beside = await self._store_beside(spool, key) if self._services.on_conflict == "keep-both" else None
+        if beside is None:
+            self.state = advance(self.state, FileEvent.CONFLICT)
+            with trio.CancelScope(shield=True):
+                await self.keep_spool()
+            log.error("%s was changed elsewhere (%s); %s", node.path(), reason, self._kept_at())
+        else:
+            spool.unkeep()
+            self.state = advance(self.state, FileEvent.SENT)
+            log.warning("%s was changed elsewhere; this host's version is %s", node.path(), beside)
+        self.is_displaced = True
+        node.is_local = False
+        namespace = self._services.namespace
+        if (parent := node.parent) is not None:
+            namespace.note_change(parent, node.name)
+            namespace.expire(node)
+            namespace.table.unlink(node)
+            namespace.note_change(parent, node.name)
+        if beside is None:
+            raise ConditionFailed(f"{key} was changed elsewhere; {self._kept_at()}") from reason
+
+    async def _store_beside(self, spool: SpoolFile, key: str) -> str | None:
+        """Upload under a name beside *key*; return that key, None where it cannot be done."""
+        beside = key_beside(key, socket.gethostname(), time.time_ns())
+        try:
+            await spool.fill(self._fetch_base)
+            headers = await self.pending_headers(key)
+            await self._services.uploader.upload(beside, spool, headers, if_none_match=True)
+        except FsError as exc:
+            log.warning("%s cannot be stored beside the other version (%s)", self.node.path(), exc)
+            return None
+        return beside
 
     async def keep_spool(self) -> None:
         """Let the spool file outlive this process: it has the only copy of what was written."""

@@ -14,8 +14,11 @@ import os
 MAX_DESCRIPTORS = 512
 
 
-def can_still_write(pid: int, inode: int) -> bool:
+def can_still_write(pid: int, inode: int, device: str | None) -> bool:
     """Whether *pid* has a descriptor of *inode* that can write; False where that cannot be seen.
+
+    *device* is this mount's ``major:minor``: another mount of the same bucket has the same inode numbers.
+    While it is None, any mount will do.
 
     The kernel takes a descriptor out of the process before it sends FLUSH, so what is found here is
     another one. fdinfo has the inode number since Linux 5.14, and reading it does not touch the file
@@ -25,18 +28,32 @@ def can_still_write(pid: int, inode: int) -> bool:
     try:
         names = os.listdir(directory)
         return len(names) <= MAX_DESCRIPTORS and any(
-            _is_writer(f"{directory}/{name}", inode) for name in names
+            _is_writer(pid, f"{directory}/{name}", inode, device) for name in names
         )
     except OSError:
         return False
 
 
-def _is_writer(path: str, inode: int) -> bool:
+def _is_writer(pid: int, path: str, inode: int, device: str | None) -> bool:
     try:
         with open(path, encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file if line.startswith(("flags:", "ino:")))
+            fields = dict(
+                line.split(":", 1) for line in file if line.startswith(("flags:", "ino:", "mnt_id:"))
+            )
     except FileNotFoundError:
         return False  # closed since the directory was read
     if int(fields.get("ino", "0")) != inode:
         return False
-    return int(fields["flags"], 8) & os.O_ACCMODE != os.O_RDONLY
+    if int(fields["flags"], 8) & os.O_ACCMODE == os.O_RDONLY:
+        return False
+    return device is None or _device_of(pid, fields["mnt_id"].strip()) == device
+
+
+def _device_of(pid: int, mount_id: str) -> str | None:
+    """Return ``major:minor`` of a mount as *pid* has it, bind mounts and namespaces included."""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split(" ", 3)
+            if fields[0] == mount_id:
+                return fields[2]
+    return None

@@ -120,7 +120,7 @@ class Renamer:
         node, old_key = file.node, file.node.key
         may_be_stored = node.may_be_stored
         if isinstance(replaced, FileNode) and may_be_in_store(replaced):
-            await file.upload_as(new_key)
+            await file.upload_as(new_key, replaced.stat)
         if may_be_stored:
             assert node.parent is not None
             await self._tree.keep_alive(node.parent, node)

@@ -59,23 +59,26 @@ def close_session() -> None:
     pyfuse3.close(unmount=True)
 
 
-async def tune(mountpoint: str) -> None:
+async def tune(mountpoint: str) -> str | None:
     """Widen the kernel's read-ahead and its background queue: an eighth of the requests per GiB.
+
+    Returns the mount's ``major:minor``, None where mountinfo does not show it.
 
     Only root may; otherwise the kernel's defaults stay. Reads of sysfs alone: the mount is not touched.
     """
-    await trio.to_thread.run_sync(_tune, mountpoint)
+    return await trio.to_thread.run_sync(_tune, mountpoint)
 
 
-def _tune(mountpoint: str) -> None:
+def _tune(mountpoint: str) -> str | None:
     device = _device_number(mountpoint)
     if device is None:
         log.debug("no mount at %s in mountinfo, so nothing is tuned", mountpoint)
-        return
+        return None
     minor = device.partition(":")[2]
     _set(Path(f"/sys/class/bdi/{device}/read_ahead_kb"), READ_AHEAD_KB)
     _set(Path(f"/sys/fs/fuse/connections/{minor}/max_background"), MAX_BACKGROUND)
     _set(Path(f"/sys/fs/fuse/connections/{minor}/congestion_threshold"), MAX_BACKGROUND * 3 // 4)
+    return device
 
 
 def _set(path: Path, value: int) -> None:

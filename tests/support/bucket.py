@@ -30,6 +30,10 @@ class Bucket:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda item: self.put(*item), bodies.items()))
 
+    def delete(self, key: str) -> None:
+        """Delete one object."""
+        self.client.delete_object(Bucket=self.name, Key=key)
+
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
         with closing(self.client.get_object(Bucket=self.name, Key=key)["Body"]) as body:
