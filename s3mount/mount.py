@@ -176,7 +176,10 @@ async def _drain_and_stop(config: MountConfig, fs: FileSystem) -> None:
 
 
 async def _drain(config: MountConfig, fs: FileSystem) -> int:
-    """Upload whatever is unsent, within the drain timeout; say what is left."""
+    """Upload whatever is unsent, within the drain timeout; say what is left.
+
+    What lost against somebody else's object was said when it did, and is no less left.
+    """
     with trio.move_on_after(config.drain_timeout_s):
         await fs.files.upload_all()
     left = fs.open_files.unsent()
@@ -184,7 +187,7 @@ async def _drain(config: MountConfig, fs: FileSystem) -> int:
         await file.keep_spool()
         path = file.spool.path if file.spool is not None else "(no spool)"
         log.error("%s is not in the bucket; its bytes are in %s", file.node.path(), path)
-    return Exit.NOT_DRAINED if left else Exit.OK
+    return Exit.NOT_DRAINED if left or fs.open_files.lost else Exit.OK
 
 
 def client_options(config: MountConfig) -> ClientOptions:

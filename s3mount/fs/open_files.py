@@ -280,7 +280,12 @@ class OpenFile:
             self.state = advance(self.state, FileEvent.CONFLICT)
             with trio.CancelScope(shield=True):
                 await self.keep_spool()
-            log.error("%s was changed elsewhere (%s); %s", node.path(), reason, self._kept_at())
+            log.error(
+                "%s was changed elsewhere (%s); what was written here is in %s",
+                node.path(),
+                reason,
+                spool.path,
+            )
         else:
             spool.unkeep()
             self.state = advance(self.state, FileEvent.SENT)
@@ -415,6 +420,8 @@ class OpenFiles:
         self._files: dict[int, OpenFile] = {}
         self._handles: dict[int, Handle] = {}
         self._last_number = 0
+        #: Files that lost against somebody else's object and have no user any more; the spool has them.
+        self.lost = 0
 
     def __len__(self) -> int:
         return len(self._files)
@@ -476,6 +483,7 @@ class OpenFiles:
             return
         if self._files.pop(file.node.inode, None) is None:
             return
+        self.lost += file.state is FileState.CONFLICT
         if file.spool is not None:
             await file.spool.discard()
         self._services.namespace.table.unpin(file.node)

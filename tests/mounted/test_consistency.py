@@ -136,14 +136,15 @@ def test_a_writer_never_mixes_two_versions(asking: Mount, bucket: Bucket) -> Non
     assert bucket.get("f") == b"n" * MIB
 
 
-def test_a_writer_of_every_byte_wins_when_it_closes_last(asking: Mount, bucket: Bucket) -> None:
-    """What needs nothing of the old version replaces the other's, whole."""
+def test_a_writer_of_every_byte_does_not_undo_what_came_meanwhile(asking: Mount, bucket: Bucket) -> None:
+    """What needs nothing of the old version is no less a conflict: the other's stays, whole."""
     bucket.put("f", b"o" * MIB)
     descriptor = os.open(asking.path / "f", os.O_RDWR | os.O_TRUNC)
     os.write(descriptor, b"mine")
     bucket.put("f", b"n" * MIB)
-    os.close(descriptor)
-    assert bucket.get("f") == b"mine"
+    assert errno_of(lambda: os.close(descriptor)) == "ESTALE"
+    assert bucket.get("f") == b"n" * MIB
+    assert asking.stop(check=False) == Exit.NOT_DRAINED
 
 
 def test_appending_to_a_version_that_is_gone_fails(real_server: Server, make_mount: MakeMount) -> None:

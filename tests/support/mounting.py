@@ -65,6 +65,8 @@ class Mount:
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
         self._log_checked = 0
+        #: The exit code that the daemon should have.
+        self.ends_with = 0
 
     @property
     def pid(self) -> int:
@@ -140,7 +142,7 @@ class Mount:
             self._end()
         if check:
             self.check_log()
-            assert code == 0, f"the daemon ended with {code}:\n{self.tail()}"
+            assert code == self.ends_with, f"the daemon ended with {code}:\n{self.tail()}"
         return code
 
     def watch(self, timeout_s: float) -> None:
