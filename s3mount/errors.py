@@ -20,6 +20,7 @@
     +-- BadDescriptor            EBADF
     +-- StaleObject              ESTALE        the object changed under an open handle
     +-- ConditionFailed          ESTALE        a conditional write met another writer's object
+    |   +-- WriteRace            ESTALE        it met another write that is still under way
     +-- StoreError               EIO           the store failed; never "not found", never "empty"
         +-- StoreUnavailable     EIO           cannot reach it, it is overloaded, or it broke off
         +-- BadAnswer            EIO           it answered something that cannot be true
@@ -139,9 +140,13 @@ class StaleObject(FsError):
 
 
 class ConditionFailed(FsError):
-    """A conditional write found another object in its place (412), or lost a race (409)."""
+    """A conditional write found another object in its place (412)."""
 
     errno = errno.ESTALE
+
+
+class WriteRace(ConditionFailed):
+    """A conditional write met another one that had not ended (409): who wins is not decided yet."""
 
 
 class StoreError(FsError):

@@ -7,13 +7,16 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import trio
 
 from s3mount.config import MountConfig
+from s3mount.config.machine import state_dir
 from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
 from s3mount.core.readahead import Readahead
+from s3mount.core.server_facts import ServerFacts
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.spool import SpoolDir
 from s3mount.data.uploader import Uploader
@@ -33,7 +36,9 @@ from s3mount.meta.policy import NamePolicy
 from s3mount.store.base import ObjectStore
 from s3mount.store.checked import CheckedStore
 from s3mount.store.client import ClientOptions, Connections, build_client
-from s3mount.store.preflight import Facts, check
+from s3mount.store.conditional import ConditionalStore
+from s3mount.store.facts import PROBE_S, FactFile, find_out, warn_of_ignorance
+from s3mount.store.preflight import check
 from s3mount.store.s3 import S3Store
 
 log = logging.getLogger(__name__)
@@ -55,13 +60,15 @@ def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
 
 async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
     options = client_options(config)
-    facts = await check(options, config.prefix)
+    first_answer = await check(options, config.prefix)
     client = build_client(options)
     s3 = S3Store(client, options)
     try:
+        checked = CheckedStore(s3)
+        facts = await find_facts(config, checked, first_answer, client.meta.endpoint_url)
         async with AsyncExitStack() as stack:
             initialised = trio.Event()
-            fs = await build_file_system(config, CheckedStore(s3), facts, stack)
+            fs = await build_file_system(config, ConditionalStore(checked, facts), facts, stack)
             operations = Operations(
                 fs,
                 Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
@@ -80,8 +87,23 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
         s3.close()
 
 
+async def find_facts(
+    config: MountConfig, store: ObjectStore, known: ServerFacts, endpoint_url: str
+) -> ServerFacts:
+    """Return what the server honours: remembered, or probed; *known* where that is not wanted."""
+    if config.read_only:
+        return known
+    if not config.probe:
+        warn_of_ignorance("--no-probe")
+        return known
+    directory = Path(config.cache_dir or state_dir()) / "facts"
+    file = FactFile(directory, endpoint_url, config.bucket)
+    patience_s = min(PROBE_S, config.operation_timeout_s)
+    return await find_out(store, config.prefix, known, file, patience_s=patience_s)
+
+
 async def build_file_system(
-    config: MountConfig, store: ObjectStore, facts: Facts, stack: AsyncExitStack
+    config: MountConfig, store: ObjectStore, facts: ServerFacts, stack: AsyncExitStack
 ) -> FileSystem:
     """Wire the layers between the store and the kernel; what must be closed goes onto *stack*.
 

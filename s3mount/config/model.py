@@ -46,6 +46,7 @@ class MountConfig:
     ca_bundle: str | None
     addressing_style: Literal["auto", "path", "virtual"]
     checksums: Literal["auto", "crc32", "when-required"]
+    probe: bool
     read_only: bool
     allow_other: bool
     allow_root: bool

@@ -327,6 +327,14 @@ OPTIONS: tuple[Option, ...] = (
         default="fail",
         metavar="WHAT",
     ),
+    _switch(
+        "no-probe",
+        SAFETY,
+        "Do not try out, in scratch objects, which conditions of writes the server honours. None is relied "
+        "upon then: whatever may not overwrite another host's change asks just before, one HEAD each.",
+        field="probe",
+        switch_to=False,
+    ),
     # --- space
     _size(
         "memory",

@@ -47,7 +47,8 @@ class ObjectStat:
     (as nanoseconds since the epoch): HEAD gives seconds, LIST of some servers milliseconds, and one
     object must not have two times. ``headers`` is None where the answer did not carry them
     (a plain LIST). ``crc32`` is what a HEAD that asked for checksums was told: base64, with a number of
-    parts behind it where it is a checksum of checksums; which version it is does not depend on it.
+    parts behind it where it is a checksum of checksums. ``has_tags`` is known from a HEAD only. Which
+    version it is depends on neither.
     """
 
     key: str
@@ -57,6 +58,7 @@ class ObjectStat:
     headers: ObjectHeaders | None = None
     storage_class: str | None = None
     crc32: str | None = field(default=None, compare=False)
+    has_tags: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

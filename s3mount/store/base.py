@@ -136,13 +136,14 @@ class ObjectStore(Protocol):
         if_match: str | None,
         headers: ObjectHeaders | None,
         storage_class: str | None = None,
+        if_none_match: bool = False,
     ) -> WriteAnswer:
         """Copy inside the server, up to 5 GiB. *headers* None keeps the source's, else replaces them.
 
         S3 never keeps the storage class of itself: without *storage_class* (or one in *headers*) the
-        copy is STANDARD.
+        copy is STANDARD. *if_none_match* is about the target: there must be none.
 
-        Raises: NotFound, ConditionFailed (the source is no longer *if_match*).
+        Raises: NotFound, ConditionFailed (the source is no longer *if_match*, or there is a target).
         """
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None:

@@ -139,9 +139,15 @@ class CheckedStore:
         if_match: str | None,
         headers: ObjectHeaders | None,
         storage_class: str | None = None,
+        if_none_match: bool = False,
     ) -> WriteAnswer:
         answer = await self._inner.copy(
-            source_key, target_key, if_match=if_match, headers=headers, storage_class=storage_class
+            source_key,
+            target_key,
+            if_match=if_match,
+            headers=headers,
+            storage_class=storage_class,
+            if_none_match=if_none_match,
         )
         _believe(f"copy of {source_key!r}", doubt_write(answer.etag))
         return answer

@@ -48,6 +48,7 @@ def stat_of_head(key: str, answer: dict[str, Any]) -> ObjectStat:
         ),
         storage_class=storage_class,
         crc32=answer.get("ChecksumCRC32"),
+        has_tags=bool(answer.get("TagCount")),
     )
 
 

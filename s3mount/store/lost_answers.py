@@ -15,6 +15,7 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from s3mount.core.answers import same_etag
 from s3mount.core.contents import content_of, holds, is_made_of
 from s3mount.core.objects import Body, ObjectHeaders, ObjectStat, PartTag
 from s3mount.errors import NotFound
@@ -77,6 +78,33 @@ class LostAnswers:
             return None
         return self._settled(key, tries, lambda stat: is_made_of(stat, parts))
 
+    def of_copy(
+        self,
+        failure: ClientError,
+        source_key: str,
+        target_key: str,
+        headers: ObjectHeaders | None,
+        tries: Tries,
+    ) -> dict[str, Any] | None:
+        """Return an answer in place of *failure* where the target is the copy that was asked for, else None.
+
+        Where a copy cannot have its source's checksums, as of an object made of parts, nothing tells.
+        """
+        if error_code(failure.response) not in _AFTER_A_PUT or not tries.unanswered:
+            return None
+        try:
+            source = stat_of_head(source_key, self._head(source_key))
+        except ClientError:
+            return None
+        asked = headers or source.headers or ObjectHeaders()
+
+        def is_ours(stat: ObjectStat) -> bool:
+            same_bytes = same_etag(stat.etag, source.etag) or stat.crc32 == source.crc32 is not None
+            return stat.size == source.size and same_bytes and _has_metadata(stat, asked)
+
+        found = self._settled(target_key, tries, is_ours)
+        return None if found is None else {**found, "CopyObjectResult": {"ETag": found.get("ETag")}}
+
     def of_delete(self, failure: ClientError, key: str) -> dict[str, Any] | None:
         """Return an answer in place of *failure* where *key* is gone, as SeaweedFS fails with 412, else None.
 
@@ -96,15 +124,19 @@ class LostAnswers:
         if not tries.unanswered:
             return None
         try:
-            answer: dict[str, Any] = self._client.head_object(
-                Bucket=self._bucket, Key=key, ChecksumMode="ENABLED"
-            )
+            answer = self._head(key)
         except ClientError:
             return None
         stat = stat_of_head(key, answer)
         if _is_older(answer, stat, time.monotonic() - tries.began_s) or not is_ours(stat):
             return None
         log.debug("%r is what a try whose answer was lost has stored", key)
+        return answer
+
+    def _head(self, key: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._client.head_object(
+            Bucket=self._bucket, Key=key, ChecksumMode="ENABLED"
+        )
         return answer
 
     def _has_bytes(self, stat: ObjectStat, body: Body) -> bool:

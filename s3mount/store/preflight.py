@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import trio
 
 from s3mount.core.exits import Exit
+from s3mount.core.server_facts import ServerFacts
 from s3mount.errors import StartupError
 from s3mount.store.client import ClientOptions, build_client, is_aws
 from s3mount.store.fields import response_headers
@@ -18,22 +19,10 @@ PATIENCE: Final = 3
 """The whole check may take so many connect timeouts: look-up and connection, TLS, the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the first answer told.
-
-    Args:
-        list_has_metadata: LIST carries each object's headers; None where the prefix is empty.
-        server: the Server header.
-    """
-
-    list_has_metadata: bool | None
-    server: str | None
-
-
-async def check(options: ClientOptions, prefix: str) -> Facts:
+async def check(options: ClientOptions, prefix: str) -> ServerFacts:
     """List at most one key under *prefix*, once, without the retries that a mount has patience for.
 
+    Returns: what the first answer told.
     Cancel: returns at once; the request ends by itself within the connect timeout's few multiples.
     Raises: StartupError, its text one line, its exit code of the kind of failure.
     """
@@ -48,7 +37,7 @@ async def check(options: ClientOptions, prefix: str) -> Facts:
     )
 
 
-def _check(options: ClientOptions, prefix: str) -> Facts:
+def _check(options: ClientOptions, prefix: str) -> ServerFacts:
     patience_s = options.connect_timeout_s * PATIENCE
     hurried = replace(options, attempts=1, read_timeout_s=min(options.read_timeout_s, patience_s))
     client = build_client(hurried)
@@ -69,6 +58,7 @@ def _check(options: ClientOptions, prefix: str) -> Facts:
     finally:
         client.close()
     has_metadata = any(one.headers is not None for one in page.objects)
-    if wants_metadata and not page.objects:
-        return Facts(None, response_headers(answer).get("server"))
-    return Facts(has_metadata, response_headers(answer).get("server"))
+    is_unknown = wants_metadata and not page.objects
+    return ServerFacts(
+        server=response_headers(answer).get("server"), list_has_metadata=None if is_unknown else has_metadata
+    )

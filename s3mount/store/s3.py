@@ -228,6 +228,7 @@ class S3Store:
         if_match: str | None,
         headers: ObjectHeaders | None,
         storage_class: str | None = None,
+        if_none_match: bool = False,
     ) -> WriteAnswer:
         fields: dict[str, Any] = {"MetadataDirective": "COPY"}
         if headers is not None:
@@ -242,8 +243,12 @@ class S3Store:
             Key=_sendable(target_key),
             CopySource={"Bucket": self._bucket, "Key": _sendable(source_key)},
             **fields,
+            **_conditions(None, if_none_match),
         )
-        answer = await self._write("CopyObject", source_key, call, self._upload_limiter)
+        settled = _settling(
+            call, lambda failure, tries: self._lost.of_copy(failure, source_key, target_key, headers, tries)
+        )
+        answer = await self._write("CopyObject", source_key, settled, self._upload_limiter)
         return write_answer(answer, (answer.get("CopyObjectResult") or {}).get("ETag"))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None:

@@ -29,6 +29,7 @@ from s3mount.errors import (
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    WriteRace,
 )
 
 READS: Final = frozenset({"HeadObject", "GetObject"})
@@ -39,8 +40,8 @@ BY_CODE: Final[dict[str, type[FsError]]] = {
     "NoSuchUpload": NotFound,
     "NoSuchBucket": StoreUnavailable,
     "PreconditionFailed": ConditionFailed,
-    "ConditionalRequestConflict": ConditionFailed,
-    "OperationAborted": ConditionFailed,
+    "ConditionalRequestConflict": WriteRace,
+    "OperationAborted": WriteRace,
     "InvalidRange": InvalidArgument,
     "KeyTooLong": NameTooLong,
     "KeyTooLongError": NameTooLong,

@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from s3mount.core.exits import Exit
+from s3mount.core.server_facts import ServerFacts
 from s3mount.errors import StartupError
 from s3mount.store.client import ClientOptions
-from s3mount.store.preflight import Facts, check
+from s3mount.store.preflight import check
 from tests.support.counting_proxy import Answer, CountingProxy
 from tests.support.processes import free_ports
 from tests.support.servers import Server
@@ -53,7 +54,9 @@ def use_keys(monkeypatch: pytest.MonkeyPatch, server: Server, **changed: str) ->
         monkeypatch.setenv(name, value)
 
 
-def run_check(endpoint_url: str, bucket: str = "some-bucket", prefix: str = "", **options: Any) -> Facts:
+def run_check(
+    endpoint_url: str, bucket: str = "some-bucket", prefix: str = "", **options: Any
+) -> ServerFacts:
     """Check with short deadlines."""
     settings = {"bucket": bucket, "endpoint_url": endpoint_url, "connect_timeout_s": 1.0, **options}
     made = ClientOptions(**settings)

@@ -21,6 +21,7 @@ from s3mount.errors import (
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    WriteRace,
 )
 from s3mount.store.translate import translate
 
@@ -56,7 +57,7 @@ def answered(status: int, code: str, operation: str = "PutObject", **headers: st
         (412, "412", "HeadObject", StaleObject),
         (412, "PreconditionFailed", "PutObject", ConditionFailed),
         (412, "PreconditionFailed", "UploadPartCopy", ConditionFailed),
-        (409, "ConditionalRequestConflict", "PutObject", ConditionFailed),
+        (409, "ConditionalRequestConflict", "PutObject", WriteRace),
         (416, "InvalidRange", "GetObject", InvalidArgument),
         (400, "KeyTooLongError", "PutObject", NameTooLong),
         (400, "XMinioInvalidObjectName", "PutObject", InvalidArgument),

@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -83,6 +83,8 @@ class MemoryStore:
         before: awaited before each call takes effect; it may raise in the call's place.
         after: awaited after each call took effect; what it raises is a lost answer.
         now_ns: the store's clock.
+        ignores: the facts of s3mount.core.server_facts that do not hold of it, and "put_if_match_of_absent"
+            and "complete_if_match_of_absent": If-Match creates what is not there, as an old MinIO did.
     """
 
     def __init__(
@@ -93,12 +95,14 @@ class MemoryStore:
         before: Hook = _nothing,
         after: Hook = _nothing,
         now_ns: Callable[[], int] = time.time_ns,
+        ignores: Collection[str] = (),
     ) -> None:
         self.list_metadata = list_metadata
         self.min_part_bytes = min_part_bytes
         self.before = before
         self.after = after
         self.now_ns = now_ns
+        self.ignores = frozenset(ignores)
         self.calls: list[Call] = []
         self._objects: dict[str, _Stored] = {}
         self._uploads: dict[str, _Upload] = {}
@@ -137,7 +141,7 @@ class MemoryStore:
         call = await self._begin("head", key)
         self._need(key)
         stat = self._stat(key, with_headers=True)
-        if checksum:
+        if checksum and "head_checksum" not in self.ignores:
             stat = replace(stat, crc32=self._objects[key].crc32)
         await self.after(call)
         return stat
@@ -188,7 +192,7 @@ class MemoryStore:
     ) -> WriteAnswer:
         call = await self._begin("put", key)
         data = _bytes_of(body)
-        self._check(key, if_match, if_none_match)
+        self._check("put", key, if_match, if_none_match)
         stored = self._put(key, data, headers)
         await self.after(call)
         return WriteAnswer(stored.etag, stored.modified_ns)
@@ -211,7 +215,7 @@ class MemoryStore:
     ) -> PartTag:
         call = await self._begin("copy_part", upload.key)
         source = self._need(source_key)
-        if source.etag != if_match:
+        if source.etag != if_match and "copy_part_source_if_match" not in self.ignores:
             raise ConditionFailed(source_key)
         if span.stop > len(source.body):
             raise InvalidArgument(f"{source_key!r} ends before {span.stop}")
@@ -229,7 +233,7 @@ class MemoryStore:
     ) -> WriteAnswer:
         call = await self._begin("complete_multipart", upload.key)
         begun = self._need_upload(upload)
-        self._check(upload.key, if_match, if_none_match)
+        self._check("complete", upload.key, if_match, if_none_match)
         bodies = []
         for part in parts:
             etag, data = begun.parts.get(part.number, (None, b""))
@@ -255,7 +259,12 @@ class MemoryStore:
         call = await self._begin("list_parts", upload.key)
         begun = self._need_upload(upload)
         tags = [
-            PartTag(number, etag, len(data), crc32_text(zlib.crc32(data)))
+            PartTag(
+                number,
+                etag,
+                len(data),
+                None if "part_checksums" in self.ignores else crc32_text(zlib.crc32(data)),
+            )
             for number, (etag, data) in sorted(begun.parts.items())
         ]
         await self.after(call)
@@ -275,11 +284,14 @@ class MemoryStore:
         if_match: str | None,
         headers: ObjectHeaders | None,
         storage_class: str | None = None,
+        if_none_match: bool = False,
     ) -> WriteAnswer:
         call = await self._begin("copy", source_key)
         source = self._need(source_key)
-        if if_match is not None and source.etag != if_match:
+        if if_match is not None and source.etag != if_match and "copy_source_if_match" not in self.ignores:
             raise ConditionFailed(source_key)
+        if if_none_match and target_key in self._objects and "copy_if_none_match" not in self.ignores:
+            raise ConditionFailed(target_key)
         if source_key == target_key and headers is None and storage_class is None:
             raise StoreError("InvalidRequest: a copy onto itself that changes nothing")
         kept = source.headers if headers is None else headers
@@ -290,7 +302,8 @@ class MemoryStore:
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None:
         call = await self._begin("delete", key)
-        if if_match is not None and key in self._objects and self._objects[key].etag != if_match:
+        is_other = key in self._objects and self._objects[key].etag != if_match
+        if if_match is not None and is_other and "delete_if_match" not in self.ignores:
             raise ConditionFailed(key)
         self._objects.pop(key, None)
         await self.after(call)
@@ -323,10 +336,17 @@ class MemoryStore:
             raise NotFound(f"NoSuchUpload: {upload.upload_id}")
         return found
 
-    def _check(self, key: str, if_match: str | None, if_none_match: bool) -> None:
-        if if_none_match and key in self._objects:
+    def _check(self, method: str, key: str, if_match: str | None, if_none_match: bool) -> None:
+        found = self._objects.get(key)
+        if if_none_match and found is not None and f"{method}_if_none_match" not in self.ignores:
             raise ConditionFailed(key)
-        if if_match is not None and self._need(key).etag != if_match:
+        if if_match is None or f"{method}_if_match" in self.ignores:
+            return
+        if found is None:
+            if f"{method}_if_match_of_absent" in self.ignores:
+                return
+            raise NotFound(key)
+        if found.etag != if_match:
             raise ConditionFailed(key)
 
     def _put(self, key: str, body: bytes, headers: ObjectHeaders) -> _Stored:
@@ -367,18 +387,23 @@ class MemoryStore:
     def _list(
         self, prefix: str, delimiter: str, token: str | None, start_after: str | None, limit: int
     ) -> ListPage:
-        after = (token if token is not None else start_after or "").encode()
+        by_bytes = "lists_in_byte_order" not in self.ignores
+
+        def place(key: str) -> bytes:
+            return (key if by_bytes else key.replace("/", "\0")).encode()
+
+        after = place(token if token is not None else start_after or "")
         objects: list[ObjectStat] = []
         prefixes: list[str] = []
         last = ""
         truncated = False
-        for key in self.keys():
+        for key in sorted(self._objects, key=place):
             if not key.startswith(prefix):
                 continue
             rest, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
             shown = prefix + rest + cut if cut else key
             # What is shown counts: after "d/a/" or "d/a/1" the common prefix "d/a/" does not come again.
-            if shown.encode() <= after or (prefixes and prefixes[-1] == shown):
+            if place(shown) <= after or (prefixes and prefixes[-1] == shown):
                 continue
             if len(objects) + len(prefixes) == limit:
                 truncated = True
