@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -90,7 +90,10 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
 async def find_facts(
     config: MountConfig, store: ObjectStore, known: ServerFacts, endpoint_url: str
 ) -> ServerFacts:
-    """Return what the server honours: remembered, or probed; *known* where that is not wanted."""
+    """Return what the server honours: remembered, or probed; *known* where that is not wanted.
+
+    SIGTERM ends the process as before, only that what the probe has stored is taken away first.
+    """
     if config.read_only:
         return known
     if not config.probe:
@@ -99,7 +102,21 @@ async def find_facts(
     directory = Path(config.cache_dir or state_dir()) / "facts"
     file = FactFile(directory, endpoint_url, config.bucket)
     patience_s = min(PROBE_S, config.operation_timeout_s)
-    return await find_out(store, config.prefix, known, file, patience_s=patience_s)
+    facts, terminated = known, trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_give_up_on, signals, nursery.cancel_scope, terminated)
+            facts = await find_out(store, config.prefix, known, file, patience_s=patience_s)
+            nursery.cancel_scope.cancel()
+    if terminated.is_set():
+        signal.raise_signal(signal.SIGTERM)
+    return facts
+
+
+async def _give_up_on(signals: AsyncIterator[int], scope: trio.CancelScope, terminated: trio.Event) -> None:
+    async for _ in signals:
+        terminated.set()
+        scope.cancel()
 
 
 async def build_file_system(

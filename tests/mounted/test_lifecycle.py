@@ -245,3 +245,36 @@ def test_root_widens_the_kernels_read_ahead(make_mount: MakeMount, minio: Server
     number = connection_number(mount.path)
     assert Path(f"/sys/class/bdi/0:{number}/read_ahead_kb").read_text().strip() == "1024"
     assert (CONNECTIONS / number / "max_background").read_text().strip() == "64"
+
+
+def test_what_the_probe_has_stored_is_gone_after_sigterm(
+    minio: Server, proxy: CountingProxy, tmp_path: Path
+) -> None:
+    """A mount that is stopped before it is up leaves nothing in the bucket, and ends as SIGTERM ends it."""
+    bucket = minio.fresh_bucket()
+    (tmp_path / "mnt").mkdir()
+    command = [sys.executable, "-m", "s3mount", "mount", bucket, str(tmp_path / "mnt"), "--foreground"]
+    hold = Hold()
+    with proxy.rule(hold, operation="UploadPartCopy", first=1, last=1):
+        daemon = subprocess.Popen(
+            [*command, "--endpoint-url", proxy.endpoint_url],
+            env={**os.environ, **minio.environment(), "XDG_STATE_HOME": str(tmp_path / "state")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            hold.wait_held()
+            client = minio.client()
+            assert client.list_objects_v2(Bucket=bucket)["KeyCount"] > 0
+            daemon.send_signal(signal.SIGTERM)
+            hold.release()
+            output, _ = daemon.communicate(timeout=60)
+        finally:
+            hold.release()
+            daemon.kill()
+            daemon.wait()
+    assert daemon.returncode == -signal.SIGTERM, output
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+    assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    client.close()
+    assert not os.path.ismount(tmp_path / "mnt")
