@@ -5,106 +5,34 @@ It runs in threads of the test's process and forwards the Host header unchanged,
     with CountingProxy(server.endpoint_url) as proxy:
         ...  # use proxy.endpoint_url
         assert proxy.counts() == {"PutObject": 1}
-        with proxy.rule(Answer(503), operation="GetObject", first=2, last=3): ...
+        with proxy.rule(SLOW_DOWN, operation="GetObject", first=2, last=3) as rule: ...
+        assert rule.injected == 2
+
+What it can do is in fault_actions.py, and to which requests in fault_rules.py. Where several rules apply to
+a request, all do, the newest first; the first that answers in the server's place is the one that does.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import socket
-import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.fault_actions import Action, Answer, Close, Cut, Delay, DropAnswer, Hold
+from tests.support.fault_exchange import Broken, Exchange, Replaced
+from tests.support.fault_rules import Rule, parse_rules
 from tests.support.http_stream import Connection, Ended, Head
 from tests.support.s3_requests import S3Request, parse_request
 
+__all__ = ["Action", "Answer", "Close", "CountingProxy", "Cut", "Delay", "DropAnswer", "Hold", "Rule"]
+
 _NO_BODY = frozenset({204, 304})
 _HOP = frozenset({"expect"})
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Answer so, and ask the server nothing.
-
-    The length is announced, unless *headers* have a Transfer-Encoding, which *body* then follows.
-    """
-
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Close:
-    """End the connection, and ask the server nothing; *reset* with RST."""
-
-    reset: bool = False
-
-
-@dataclass(frozen=True)
-class DropAnswer:
-    """Let the server carry it out, then end the connection without its answer."""
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Pass *after_bytes* of the answer's body on, then end the connection."""
-
-    after_bytes: int
-
-
-@dataclass(frozen=True)
-class Delay:
-    """Wait so long, then forward: a far server."""
-
-    seconds: float
-
-
-class Hold:
-    """Forward only after :meth:`release`; :meth:`wait_held` waits until a request is being held."""
-
-    def __init__(self) -> None:
-        self._held = threading.Event()
-        self._released = threading.Event()
-
-    def wait_held(self, deadline_s: float = 10.0) -> None:
-        assert self._held.wait(deadline_s), "no request came to be held"
-
-    def release(self) -> None:
-        self._released.set()
-
-    def hold(self) -> None:
-        self._held.set()
-        assert self._released.wait(60), "a held request was never released"
-
-
-Action = Answer | Close | DropAnswer | Cut | Delay | Hold
-
-
-@dataclass
-class _Rule:
-    action: Action
-    method: str | None
-    operation: str | None
-    key: str
-    first: int
-    last: int | None
-    seen: int = 0
-
-    def applies(self, request: S3Request) -> bool:
-        if self.method not in (None, request.method) or self.operation not in (None, request.operation):
-            return False
-        if not fnmatch.fnmatchcase(request.key, self.key):
-            return False
-        self.seen += 1
-        return self.first <= self.seen and (self.last is None or self.seen <= self.last)
 
 
 class CountingProxy:
@@ -119,10 +47,10 @@ class CountingProxy:
         self.endpoint_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._lock = threading.Lock()
         self._requests: list[S3Request] = []
-        self._rules: list[_Rule] = []
+        self._rules: list[Rule] = []
         self._open: set[Connection] = set()
         self._threads: list[threading.Thread] = []
-        self._stopping = False
+        self._ending = threading.Event()
         self.accepted = 0
         """Connections that clients have opened."""
 
@@ -133,11 +61,11 @@ class CountingProxy:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ending.set()
         with self._lock:
-            self._stopping = True
-            holds = [rule.action for rule in self._rules if isinstance(rule.action, Hold)]
-        for hold in holds:
-            hold.release()
+            held = [rule.action for rule in self._rules]
+        for action in held:
+            action.release()
         # accept() in the other thread does not wake up from close() alone.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -163,31 +91,33 @@ class CountingProxy:
         with self._lock:
             self._requests.clear()
 
-    @contextmanager
-    def rule(
-        self,
-        action: Action,
-        *,
-        method: str | None = None,
-        operation: str | None = None,
-        key: str = "*",
-        first: int = 1,
-        last: int | None = None,
-    ) -> Iterator[None]:
-        """While the block runs, apply *action* to the matching requests.
+    def rule(self, action: Action, **which: Any) -> AbstractContextManager[Rule]:
+        """While the block runs, apply *action* to the matching requests; *which* are a Rule's arguments."""
+        return self.apply(Rule(action, **which))
 
-        Args:
-            key: a glob (``*`` also matches slashes).
-            first, last: the first and last matching request, counted from 1, that it applies to.
-        """
-        rule = _Rule(action, method, operation, key, first, last)
+    @contextmanager
+    def apply(self, rule: Rule) -> Iterator[Rule]:
+        """While the block runs, apply *rule*; if the block fails, print the line that makes it again."""
         with self._lock:
             self._rules.insert(0, rule)
         try:
-            yield
+            yield rule
+        except BaseException:
+            print(f"the proxy applied {rule!r}: seen {rule.seen}, injected {rule.injected}")
+            raise
         finally:
             with self._lock:
                 self._rules.remove(rule)
+
+    @contextmanager
+    def plan(self, text: str) -> Iterator[list[Rule]]:
+        """While the block runs, apply the rules of *text*, the ``repr`` of a rule or of a list of them."""
+        with ExitStack() as stack:
+            # The first of a list is to be the newest, which comes first.
+            rules = parse_rules(text)
+            for rule in reversed(rules):
+                stack.enter_context(self.apply(rule))
+            yield rules
 
     def _spawn(self, work: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)
@@ -210,7 +140,7 @@ class CountingProxy:
         upstream = _Upstream(self._target)
         with self._lock:
             self._open.add(client)
-            if self._stopping:
+            if self._ending.is_set():
                 client.shut()
         try:
             while self._relay(client, upstream):
@@ -228,79 +158,85 @@ class CountingProxy:
         head = client.read_head()
         method, target, _ = head.start.split(" ", 2)
         request = parse_request(method, target, head.headers)
-        action = self._action_for(request)
+        actions = self._actions_for(request)
         if head.headers.get("expect", "").lower() == "100-continue":
             client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if isinstance(action, Answer | Close):
-            for _, size in client.read_body(head.headers, until_close=False):
-                request.bytes_in += size
-            return self._answer(client, request, action)
-        if isinstance(action, Delay):
-            time.sleep(action.seconds)
-        elif isinstance(action, Hold):
-            action.hold()
+        exchange = Exchange(head, request, client, self._ending, self._write_down)
+        try:
+            return self._exchange(exchange, actions, upstream)
+        except Replaced as replaced:
+            upstream.close()
+            return _answer(exchange, replaced.answer)
+        except Broken as broken:
+            exchange.record(0)
+            upstream.close()
+            if broken.reset:
+                client.reset()
+            else:
+                client.finish()
+            return False
+        finally:
+            exchange.record(0)
+
+    def _exchange(self, exchange: Exchange, actions: list[Action], upstream: _Upstream) -> bool:
+        for action in actions:
+            action.before(exchange)
+        for action in actions:
+            if (answer := action.instead(exchange)) is not None:
+                exchange.drain_request()
+                return _answer(exchange, answer)
         server = upstream.connection()
-        server.send(head.encode(without=_HOP))
-        for piece, size in client.read_body(head.headers, until_close=False):
+        server.send(exchange.head.encode(without=_HOP))
+        pieces = exchange.client.read_body(exchange.head.headers, until_close=False)
+        exchange.is_drained = True
+        for action in actions:
+            pieces = action.request_body(pieces, exchange)
+        for piece, size in pieces:
             server.send(piece)
-            request.bytes_in += size
-        return self._pass_answer(client, server, upstream, request, action)
+            exchange.request.bytes_in += size
+        return self._pass_answer(exchange, actions, server, upstream)
 
     def _pass_answer(
-        self,
-        client: Connection,
-        server: Connection,
-        upstream: _Upstream,
-        request: S3Request,
-        action: Action | None,
+        self, exchange: Exchange, actions: list[Action], server: Connection, upstream: _Upstream
     ) -> bool:
         answer = server.read_head()
-        while (status := int(answer.start.split(" ", 2)[1])) == 100:
+        while answer.status == 100:
             answer = server.read_head()
-        has_body = request.method != "HEAD" and status not in _NO_BODY
-        if isinstance(action, DropAnswer):
-            upstream.close()
-            self._record(request, 0)
-            return False
-        self._record(request, status)
-        client.send(answer.encode())
-        framed = bool({"content-length", "transfer-encoding"} & answer.headers.keys()) or not has_body
-        if has_body:
-            for piece, size in server.read_body(answer.headers, until_close=True):
-                if isinstance(action, Cut) and request.bytes_out + size >= action.after_bytes:
-                    client.send(piece[: action.after_bytes - request.bytes_out])
-                    upstream.close()
-                    return False
-                client.send(piece)
-                request.bytes_out += size
+        exchange.answer = answer
+        has_body = exchange.request.method != "HEAD" and answer.status not in _NO_BODY
+        passed = answer
+        for action in actions:
+            passed = action.answer_head(passed, exchange)
+        exchange.record(passed.status)
+        encoded = passed.encode()
+        head = iter([(encoded, len(encoded))])
+        for action in actions:
+            head = action.head_bytes(head, exchange)
+        for piece, _ in head:
+            exchange.client.send(piece)
+        pieces = server.read_body(answer.headers, until_close=True) if has_body else iter(())
+        for action in actions:
+            pieces = action.answer_body(pieces, exchange)
+        for piece, size in pieces:
+            exchange.client.send(piece)
+            exchange.request.bytes_out += size
         if _closes(answer):
             upstream.close()
-        return framed and not _closes(answer)
+        return not _closes(passed) and (not has_body or _is_framed(passed, exchange.request.bytes_out))
 
-    def _answer(self, client: Connection, request: S3Request, action: Answer | Close) -> bool:
-        if isinstance(action, Close):
-            self._record(request, 0)
-            if action.reset:
-                linger = struct.pack("ii", 1, 0)
-                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            return False
-        self._record(request, action.status)
-        headers = dict(action.headers)
-        if "Transfer-Encoding" not in headers:
-            headers.setdefault("Content-Length", str(len(action.body)))
-        head = f"HTTP/1.1 {action.status} Injected\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        body = b"" if request.method == "HEAD" else action.body
-        client.send(head.encode("latin-1") + b"\r\n" + body)
-        return True
-
-    def _action_for(self, request: S3Request) -> Action | None:
+    def _actions_for(self, request: S3Request) -> list[Action]:
+        actions = []
         with self._lock:
-            applying = [rule.action for rule in self._rules if rule.applies(request)]
-        return applying[0] if applying else None
+            for rule in self._rules:
+                if not rule.matches(request):
+                    continue
+                if rule.applies():
+                    actions.append(rule.action)
+                elif (watcher := rule.action.watcher()) is not None:
+                    actions.append(watcher)
+        return actions
 
-    def _record(self, request: S3Request, status: int) -> None:
-        request.status = status
+    def _write_down(self, request: S3Request) -> None:
         with self._lock:
             self._requests.append(request)
 
@@ -330,3 +266,23 @@ def _closes(answer: Head) -> bool:
     if answer.start.startswith("HTTP/1.0"):
         return connection != "keep-alive"
     return connection == "close"
+
+
+def _is_framed(answer: Head, passed_bytes: int) -> bool:
+    """Whether the client knows where the body ended: by its length, which was kept to, or by its chunks."""
+    if "transfer-encoding" in answer.headers:
+        return True
+    return answer.headers.get("content-length") == str(passed_bytes)
+
+
+def _answer(exchange: Exchange, answer: Answer) -> bool:
+    """Answer in the server's place; the connection goes on."""
+    exchange.record(answer.status)
+    headers = dict(answer.headers)
+    if "Transfer-Encoding" not in headers:
+        headers.setdefault("Content-Length", str(len(answer.body)))
+    head = f"HTTP/1.1 {answer.status} Injected\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    body = b"" if exchange.request.method == "HEAD" else answer.body
+    exchange.client.send(head.encode("latin-1") + b"\r\n" + body)
+    return True

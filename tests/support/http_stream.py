@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import select
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 PIECE = 256 * 1024
@@ -30,6 +31,24 @@ class Head:
             line for line in self.lines if line.partition(b":")[0].decode("latin-1").lower() not in without
         ]
         return self.start.encode("latin-1") + b"\r\n" + b"".join(kept) + b"\r\n"
+
+    @property
+    def status(self) -> int:
+        """The status of an answer."""
+        return int(self.start.split(" ", 2)[1])
+
+    def named(self) -> dict[str, str]:
+        """Return the headers by their names as they came."""
+        pairs = (line.decode("latin-1").partition(":") for line in self.lines)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def changed(self, changes: Mapping[str, str | None]) -> Head:
+        """Return this head with other or further headers; None takes one away."""
+        gone = {name.lower() for name in changes}
+        headers = {name: value for name, value in self.named().items() if name.lower() not in gone}
+        headers |= {name: value for name, value in changes.items() if value is not None}
+        lines = tuple(f"{name}: {value}\r\n".encode("latin-1") for name, value in headers.items())
+        return Head(self.start, lines, {name.lower(): value for name, value in headers.items()})
 
 
 class Connection:
@@ -83,6 +102,28 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
+
+    def wait_given_up(self, seconds: float | None) -> bool:
+        """Wait until the other side has ended its direction, at most *seconds*; return whether it has.
+
+        :meth:`shut` ends the waiting, too.
+        """
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+    def finish(self) -> None:
+        """End with FIN: the other side reads an end and not an error, whatever it is still sending."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+            while self._file.read1(PIECE):
+                pass
+        except OSError:
+            return
+
+    def reset(self) -> None:
+        """Let :meth:`close` end the connection with RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def shut(self) -> None:
         """End both directions; a thread that reads from it wakes up."""
