@@ -16,8 +16,9 @@ from s3mount.core.server_facts import QUESTIONS, ServerFacts
 from s3mount.errors import AccessDenied, FsError, StoreUnavailable
 from s3mount.store.checked import CheckedStore
 from s3mount.store.client import ClientOptions, build_client
-from s3mount.store.probe import CLEANUPS, Findings, probe
+from s3mount.store.probe import Findings, probe
 from s3mount.store.s3 import S3Store
+from s3mount.store.scratch import CLEANUPS
 from tests.conftest import ServerPool
 from tests.support.counting_proxy import Action, Answer, Close, CountingProxy, DropAnswer
 from tests.support.memory_store import Call, MemoryStore
