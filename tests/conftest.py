@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from tests.support import totals
 from tests.support.servers import STARTERS, Server, ServerMissing, StartFailed
 
 _MISSING = pytest.StashKey[dict[str, str]]()
+_TOTALS = pytest.StashKey[Path]()
 
 
 class ServerPool:
@@ -41,15 +46,25 @@ class ServerPool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the record of servers that could not be started."""
+    """Prepare the record of servers that could not be started, and the file of the sweeps' totals."""
     config.stash[_MISSING] = {}
+    config.stash[_TOTALS] = Path(tempfile.mkdtemp(prefix="s3mount-totals-")) / "totals"
+    os.environ[totals.VARIABLE] = str(config.stash[_TOTALS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take the file of the totals away."""
+    shutil.rmtree(config.stash[_TOTALS].parent, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say loudly which servers nothing was tested against."""
+    """Say loudly which servers nothing was tested against, and what the sweeps add up to."""
     for name, reason in config.stash[_MISSING].items():
         terminalreporter.section(f"NOT TESTED AGAINST {name.upper()}", sep="!", red=True, bold=True)
         terminalreporter.line(reason)
+    if said := totals.summary(config.stash[_TOTALS]):
+        terminalreporter.section("totals of the sweeps", bold=True)
+        terminalreporter.line(said)
 
 
 @pytest.hookimpl(wrapper=True)
