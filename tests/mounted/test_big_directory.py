@@ -47,13 +47,17 @@ def filled(request: pytest.FixtureRequest) -> tuple[Server, str]:
     return server, bucket.name
 
 
+#: The server that makes listings up takes no writes, so that there is nothing to try out.
+LISTS_ONLY = ("--read-only",)
+
+
 @contextmanager
-def mounted(server: Server, bucket: str, base: Path) -> Iterator[tuple[Mount, CountingProxy]]:
+def mounted(server: Server, bucket: str, base: Path, *options: str) -> Iterator[tuple[Mount, CountingProxy]]:
     """Mount behind a counting proxy."""
     base.mkdir()
     with (
         CountingProxy(server.endpoint_url) as proxy,
-        Mount(server, bucket, base, endpoint_url=proxy.endpoint_url) as mount,
+        Mount(server, bucket, base, options, endpoint_url=proxy.endpoint_url) as mount,
     ):
         yield mount, proxy
 
@@ -113,7 +117,7 @@ def test_asking_for_one_name_does_not_wait_for_the_listing(tmp_path: Path) -> No
     directory at once (FUSE_CAP_PARALLEL_DIROPS), and pyfuse3 does not either.
     """
     count = 20 * PAGE
-    with list_server(count) as server, mounted(server, BUCKET, tmp_path / "m") as (mount, proxy):
+    with list_server(count) as server, mounted(server, BUCKET, tmp_path / "m", *LISTS_ONLY) as (mount, proxy):
         path = mount.path / "many"
         path.stat()
         one, later = Hold(), Hold()
@@ -139,6 +143,9 @@ def test_asking_for_one_name_does_not_wait_for_the_listing(tmp_path: Path) -> No
 @pytest.mark.heavy
 def test_the_first_entry_of_a_million_comes_after_one_request(tmp_path: Path) -> None:
     """The same with a million."""
-    with list_server(1_000_000) as server, mounted(server, BUCKET, tmp_path / "m") as (mount, proxy):
+    with (
+        list_server(1_000_000) as server,
+        mounted(server, BUCKET, tmp_path / "m", *LISTS_ONLY) as (mount, proxy),
+    ):
         first_entry(mount.path / "many", proxy)
         whole_listing(mount, mount.path / "many", proxy, 1_000_000)
