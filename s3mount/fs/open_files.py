@@ -258,11 +258,6 @@ class OpenFile:
             return await self._services.uploader.upload(
                 key, spool, headers, if_match=condition.if_match, if_none_match=condition.if_none_match
             )
-        except NotFound as exc:
-            # AWS and MinIO say so to If-Match where there is no object any more.
-            if condition.if_match is not None:
-                raise ConditionFailed(f"{key} was deleted elsewhere ({exc})") from exc
-            raise
         except (StoreError, trio.Cancelled):
             if spool.size <= MAX_REMEMBERED_BYTES:
                 with trio.CancelScope(shield=True), suppress(FsError):

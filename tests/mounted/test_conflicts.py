@@ -15,6 +15,7 @@ from s3mount.core.exits import Exit
 from tests.mounted.conftest import MakeMount
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import CountingProxy, DropAnswer
+from tests.support.fault_actions import error
 from tests.support.mounting import Mount
 from tests.support.servers import Server
 
@@ -169,6 +170,29 @@ def test_a_write_whose_answers_were_all_lost_is_no_conflict_with_itself(
         os.pwrite(descriptor, b"y", 0)
         assert _close(descriptor) == 0
     assert Bucket(minio, name).get("f") == b"y" + b"x" * (size - 1)
+
+
+def test_an_upload_that_vanished_is_no_conflict(minio: Server, make_mount: MakeMount) -> None:
+    """The object is the one that was opened, so fsync fails for its own reason and the next one stores it."""
+    bucket = Bucket(minio, minio.fresh_bucket())
+    bucket.put("f", b"old")
+    with CountingProxy(minio.endpoint_url) as proxy:
+        mount = make_mount(
+            minio,
+            bucket.name,
+            "--part-size=5M",
+            endpoint_url=proxy.endpoint_url,
+            expected=("upload of /f failed",),
+        )
+        descriptor = os.open(mount.path / "f", os.O_WRONLY | os.O_TRUNC)
+        os.write(descriptor, b"x" * 12 * MIB)
+        gone = error(404, "NoSuchUpload")
+        with proxy.rule(gone, operation="CompleteMultipartUpload"), pytest.raises(OSError) as caught:
+            os.fsync(descriptor)
+        assert caught.value.errno == errno.ENOENT
+        os.fsync(descriptor)
+        assert _close(descriptor) == 0
+    assert bucket.get("f") == b"x" * 12 * MIB
 
 
 def test_what_was_changed_after_a_lost_answer_is_stored(minio: Server, make_mount: MakeMount) -> None:
