@@ -7,14 +7,9 @@ sentence that begins with the request.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from s3mount.core.objects import ByteRange, ListPage, ObjectStat, PartTag, RangeAnswer
-
-MAX_PARTS: Final = 10_000
-MAX_PART_BYTES: Final = 5 * 1024**3
-MAX_OBJECT_BYTES: Final = MAX_PARTS * MAX_PART_BYTES
-"""10,000 parts of 5 GiB (48.8 TiB), the largest object that S3 can hold."""
+from s3mount.core.parts import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS
 
 
 def doubt_stat(stat: ObjectStat, key: str) -> str | None:

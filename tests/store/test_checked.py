@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import trio
 
-from s3mount.core.answers import MAX_OBJECT_BYTES
 from s3mount.core.objects import (
     ByteRange,
     ListPage,
@@ -20,6 +19,7 @@ from s3mount.core.objects import (
     RangeAnswer,
     WriteAnswer,
 )
+from s3mount.core.parts import MAX_OBJECT_BYTES
 from s3mount.errors import BadAnswer
 from s3mount.store.checked import CheckedStore
 from tests.support.memory_store import MemoryStore
