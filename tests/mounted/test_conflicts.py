@@ -36,6 +36,14 @@ def _spooled(mount: Mount) -> list[bytes]:
     return [path.read_bytes() for path in sorted(mount.spool.rglob("*.data"))]
 
 
+def _overtaken(mount: Mount, bucket: Bucket, name: str) -> int:
+    """Return a descriptor of a new file with `mine` in it, after somebody else has stored `theirs` there."""
+    descriptor = os.open(mount.path / name, os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"mine")
+    bucket.put(name, b"theirs")
+    return descriptor
+
+
 def _two(make_mount: MakeMount, server: Server, *options: str) -> tuple[Bucket, list[Mount]]:
     name = server.fresh_bucket()
     mounts = [make_mount(server, name, "--ttl=0", "--negative-ttl=0", *options, expected=LOST) for _ in "ab"]
@@ -104,9 +112,7 @@ def test_after_a_conflict_the_old_descriptor_takes_no_more_writes(
 ) -> None:
     """fsync says ESTALE, and so does every later write: they would go nowhere."""
     bucket, (mount, _) = _two(make_mount, real_server)
-    descriptor = os.open(mount.path / "f", os.O_WRONLY | os.O_CREAT)
-    os.write(descriptor, b"mine")
-    bucket.put("f", b"theirs")
+    descriptor = _overtaken(mount, bucket, "f")
     for action in (os.fsync, lambda one: os.write(one, b"more"), os.fsync):
         with pytest.raises(OSError) as caught:
             action(descriptor)
@@ -119,9 +125,7 @@ def test_after_a_conflict_the_old_descriptor_takes_no_more_writes(
 def test_overwrite_lets_the_later_close_win(real_server: Server, make_mount: MakeMount) -> None:
     """As other tools do, when asked for."""
     bucket, (mount, _) = _two(make_mount, real_server, "--on-conflict=overwrite")
-    descriptor = os.open(mount.path / "f", os.O_WRONLY | os.O_CREAT)
-    os.write(descriptor, b"mine")
-    bucket.put("f", b"theirs")
+    descriptor = _overtaken(mount, bucket, "f")
     assert _close(descriptor) == 0
     assert bucket.get("f") == b"mine"
     assert _spooled(mount) == []
@@ -130,9 +134,7 @@ def test_overwrite_lets_the_later_close_win(real_server: Server, make_mount: Mak
 def test_keep_both_stores_the_loser_beside_the_winner(real_server: Server, make_mount: MakeMount) -> None:
     """Under a name that says whose it is, extension kept."""
     bucket, (mount, _) = _two(make_mount, real_server, "--on-conflict=keep-both")
-    descriptor = os.open(mount.path / "f.txt", os.O_WRONLY | os.O_CREAT)
-    os.write(descriptor, b"mine")
-    bucket.put("f.txt", b"theirs")
+    descriptor = _overtaken(mount, bucket, "f.txt")
     assert _close(descriptor) == 0
     assert bucket.get("f.txt") == b"theirs"
     (beside,) = set(bucket.keys()) - {"f.txt"}
