@@ -6,13 +6,13 @@ import hashlib
 import logging
 import os
 import random
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import trio
 
+from s3mount.core.contents import etag_of_parts
 from s3mount.core.objects import (
     ByteRange,
     FileSlice,
@@ -72,7 +72,7 @@ class OpenDescriptor:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What must hold of the target when the upload is published."""
+    """What must hold of the target when the upload is published; empty: whatever is there is replaced."""
 
     if_match: str | None = None
     if_none_match: bool = False
@@ -136,15 +136,12 @@ class Uploader:
 
         return await self._in_parts(key, headers, decided, send, conditions)
 
-    async def stored(self, key: str, source: Source) -> ObjectStat | None:
-        """Return the object at *key* if it can only be what :meth:`upload` makes of *source*, else None.
+    async def would_make(self, found: ObjectStat, source: Source) -> bool:
+        """Whether *found* can only be what :meth:`upload` makes of *source*.
 
-        Raises: what the store raises; NotFound if there is none.
+        Raises: FsError if the bytes cannot be read.
         """
-        found = await self._store.head(key)
-        if found.size != source.size or found.etag != await self.expected_etag(source):
-            return None
-        return found
+        return found.size == source.size and found.etag == await self.expected_etag(source)
 
     async def expected_etag(self, source: Source) -> str:
         """Return the ETag that S3 gives to *source* as :meth:`upload` sends it, without SSE-KMS.
@@ -152,16 +149,14 @@ class Uploader:
         Raises: FsError if the bytes cannot be read.
         """
         decided = plan(source.size, part_size=self._part_size, single_put_max=self._single_put_max)
-        spans = [ByteRange(0, source.size)] if isinstance(decided, SinglePut) else list(decided)
-        digests = [
-            await trio.to_thread.run_sync(_md5_of, source.slice(span))
-            if span.size
-            else hashlib.md5().digest()
-            for span in spans
-        ]
         if isinstance(decided, SinglePut):
-            return f'"{digests[0].hex()}"'
-        return f'"{hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"'
+            return await _etag_of(source, ByteRange(0, source.size))
+        tags = [
+            PartTag(number, await _etag_of(source, span), span.size) for number, span in enumerate(decided, 1)
+        ]
+        etag = multipart_etag(tags)
+        assert etag is not None  # these are MD5s
+        return etag
 
     async def copy(
         self, source: ObjectStat, target_key: str, headers: ObjectHeaders | None = None
@@ -330,7 +325,12 @@ class Uploader:
             return await request()
 
 
-def _md5_of(piece: FileSlice) -> bytes:
+async def _etag_of(source: Source, span: ByteRange) -> str:
+    """Return the ETag of *span* sent in one request."""
+    return f'"{await trio.to_thread.run_sync(_md5_of, source.slice(span))}"'
+
+
+def _md5_of(piece: FileSlice) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     position = piece.span.start
     while position < piece.span.stop:
@@ -339,7 +339,7 @@ def _md5_of(piece: FileSlice) -> bytes:
             raise FsError("the spool's file is shorter than it was")
         digest.update(data)
         position += len(data)
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def multipart_etag(tags: list[PartTag]) -> str | None:
@@ -348,14 +348,8 @@ def multipart_etag(tags: list[PartTag]) -> str | None:
     It is the MD5 of the parts' MD5s, a dash, and their number. Where parts are encrypted with KMS keys
     their ETags are something else.
     """
-    digests = []
-    for tag in tags:
-        match = re.fullmatch(r'"?([0-9a-f]{32})"?', tag.etag or "")
-        if match is None:
-            return None
-        digests.append(bytes.fromhex(match[1]))
-    digest = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
-    return f'"{digest}-{len(tags)}"'
+    etag = etag_of_parts(tags)
+    return None if etag is None else f'"{etag}"'
 
 
 def _with_etag(answer: WriteAnswer, what: str) -> WriteAnswer:

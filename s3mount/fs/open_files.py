@@ -26,7 +26,7 @@ from s3mount.core.readahead import Readahead
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolDir, SpoolFile
-from s3mount.data.uploader import Uploader
+from s3mount.data.uploader import Conditions, Uploader
 from s3mount.errors import BadDescriptor, ConditionFailed, FsError, NotFound, StaleObject, StoreError
 from s3mount.meta.inodes import FileNode
 from s3mount.meta.namespace import Namespace
@@ -52,14 +52,6 @@ class FileServices:
     uploader: Uploader
     new_readahead: Callable[[], Readahead]
     on_conflict: Literal["fail", "overwrite", "keep-both"] = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What must hold of a key when an upload to it is published; empty: whatever is there is replaced."""
-
-    if_match: str | None = None
-    if_none_match: bool = False
 
 
 class OpenFile:
@@ -159,7 +151,7 @@ class OpenFile:
         async with self.lock:
             self.check_conflict()
             if self.is_unsent and self.spool is not None:
-                await self._upload(self.spool, self.node.key, self._condition())
+                await self._upload(self.spool, self.node.key, self._conditions())
 
     async def upload_as(self, key: str, replaced: ObjectStat | None) -> None:
         """Put the file into the bucket under *key*, which it is about to get. Caller holds the lock.
@@ -168,8 +160,8 @@ class OpenFile:
         Raises: as ``upload``.
         """
         assert self.spool is not None
-        condition = Condition() if replaced is None else Condition(if_match=replaced.etag)
-        await self._upload(self.spool, key, condition)
+        conditions = Conditions() if replaced is None else Conditions(if_match=replaced.etag)
+        await self._upload(self.spool, key, conditions)
 
     def check_conflict(self) -> None:
         """Raise ConditionFailed if what was written here has lost against somebody else's object."""
@@ -184,14 +176,14 @@ class OpenFile:
     def _kept_at(self) -> str:
         return "" if self.spool is None else f"what was written here is in {self.spool.path}"
 
-    def _condition(self) -> Condition:
+    def _conditions(self) -> Conditions:
         """Return what must hold of the key for the upload not to undo somebody else's work."""
         if self.base is not None:
-            return Condition(if_match=self.base.etag)
+            return Conditions(if_match=self.base.etag)
         # A directory's marker, without bytes, is no file that anybody else has made.
-        return Condition(if_none_match=not self.node.key.endswith("/"))
+        return Conditions(if_none_match=not self.node.key.endswith("/"))
 
-    async def _upload(self, spool: SpoolFile, key: str, condition: Condition) -> None:
+    async def _upload(self, spool: SpoolFile, key: str, conditions: Conditions) -> None:
         if spool.poison is not None:
             raise spool.poison
         node, services = self.node, self._services
@@ -203,7 +195,7 @@ class OpenFile:
             if parent is not None:
                 services.namespace.note_change(parent, name, adds_or_removes=False)
             node.may_be_stored = True
-            answer = await self._publish(key, spool, headers, condition)
+            answer = await self._publish(key, spool, headers, conditions)
         except (ConditionFailed, StaleObject) as exc:
             await self._lose(spool, key, exc)
             return
@@ -227,7 +219,7 @@ class OpenFile:
                 services.cache.keep(stat, await spool.read(ByteRange(0, stat.size), self._fetch_base))
 
     async def _publish(
-        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: Condition
+        self, key: str, spool: SpoolFile, headers: ObjectHeaders, conditions: Conditions
     ) -> WriteAnswer:
         """Send the file; what an earlier try of ours has stored unseen is no conflict.
 
@@ -235,28 +227,27 @@ class OpenFile:
         """
         uploader = self._services.uploader
         try:
-            return await self._send(key, spool, headers, condition)
+            return await self._send(key, spool, headers, conditions)
         except ConditionFailed as exc:
             try:
-                found = await uploader.stored(key, spool)
-                now = found or await self._services.store.head(key)
+                found = await self._services.store.head(key)
             except NotFound:
                 raise exc from None
-            if found is not None:
+            if await uploader.would_make(found, spool):
                 return WriteAnswer(found.etag, found.last_modified_ns)
-            if now.etag in self._unanswered:
-                return await self._send(key, spool, headers, Condition(if_match=now.etag))
+            if found.etag in self._unanswered:
+                return await self._send(key, spool, headers, Conditions(if_match=found.etag))
             if self._services.on_conflict == "overwrite":
                 log.warning("%s was changed elsewhere, and is overwritten", self.node.path())
-                return await self._send(key, spool, headers, Condition())
+                return await self._send(key, spool, headers, Conditions())
             raise
 
     async def _send(
-        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: Condition
+        self, key: str, spool: SpoolFile, headers: ObjectHeaders, conditions: Conditions
     ) -> WriteAnswer:
         try:
             return await self._services.uploader.upload(
-                key, spool, headers, if_match=condition.if_match, if_none_match=condition.if_none_match
+                key, spool, headers, if_match=conditions.if_match, if_none_match=conditions.if_none_match
             )
         except (StoreError, trio.Cancelled):
             if spool.size <= MAX_REMEMBERED_BYTES:
