@@ -166,8 +166,9 @@ class ListingReader:
 
     def _forget_given(self, page: ListPage) -> None:
         # All keys of a pseudo-directory stand together in either order, though other names and longer
-        # pseudo-directories may stand among them.
-        last = [*(stat.key for stat in page.objects[-1:]), *page.prefixes[-1:]]
+        # pseudo-directories may stand among them, and objects that are held back come later.
+        held = (stat.key for stat in self._held)
+        last = [*(stat.key for stat in page.objects[-1:]), *page.prefixes[-1:], *held]
         if last:
             self._given = {more for more in self._given if any(key.startswith(more.prefix) for key in last)}
 

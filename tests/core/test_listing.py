@@ -256,6 +256,13 @@ def test_over_long_components_share_a_pseudo_directory() -> None:
     assert names_of(entries_of(ListingReader(ROOT), pages)) == ["x" * 247 + "%s3=more/"]
 
 
+def test_a_pseudo_directory_of_a_held_object_is_one_entry() -> None:
+    """``ls`` showed its name twice where a page came between two long names of which one was held back."""
+    sizes = {"/": 0, f"-{'x' * 255}": 0, f"-{'x' * 300}": 0}
+    tree = walk(sizes, ROOT, BYTE_ORDER, 2)
+    assert len([path for path in tree.directories if len(path) == 1]) == 2
+
+
 def test_keys_that_are_not_utf8_are_counted_and_left_out() -> None:
     """A key with other bytes (surrogates here) breaks no listing; the first few are kept for the log."""
     bad = [f"d/caf\udce9{i}" for i in range(HIDDEN_KEPT + 5)]
