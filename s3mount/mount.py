@@ -18,6 +18,8 @@ from s3mount.core.keys import Location
 from s3mount.core.readahead import Readahead
 from s3mount.core.server_facts import ServerFacts
 from s3mount.data.block_cache import BlockCache
+from s3mount.data.budget import Budget
+from s3mount.data.budgeted_store import BudgetedStore
 from s3mount.data.spool import SpoolDir
 from s3mount.data.uploader import Uploader
 from s3mount.fs.attributes import AttributeWriter
@@ -133,11 +135,13 @@ async def build_file_system(
         list_shows_attributes=facts.list_has_metadata,
         max_cached_names=config.max_cached_names,
     )
+    budget = Budget(config.memory_bytes)
+    store = BudgetedStore(store, budget)
     namespace = Namespace(store, InodeTable(Location(config.prefix)), policy)
     cache = await stack.enter_async_context(
         BlockCache.open(
             store,
-            capacity_bytes=config.memory_bytes,
+            budget,
             block_size=config.block_size,
             # More would only queue in the store, before readers who wait.
             background_runs=config.download_concurrency,

@@ -341,7 +341,8 @@ OPTIONS: tuple[Option, ...] = (
         "memory_bytes",
         SPACE,
         default_memory_bytes,
-        "Memory for blocks read. More serves more re-reads without a request.",
+        "Memory for blocks read, for what is being sent and for listings on their way, together. Who finds "
+        "no room waits. More serves more re-reads without a request.",
         default_text="a quarter of the machine's or container's, at most 512 MiB",
     ),
     _size(

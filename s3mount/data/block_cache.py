@@ -11,6 +11,7 @@ import trio
 
 from s3mount.core.blocks import blocks_of, clip, runs_of, span_of
 from s3mount.core.objects import ByteRange, ObjectStat
+from s3mount.data.budget import Budget, Use
 from s3mount.data.cache_statistics import CacheStatistics
 from s3mount.data.reply import Reply
 from s3mount.data.run import Run, run_cost
@@ -38,12 +39,12 @@ HINTS_PER_BACKGROUND_RUN = 4
 
 
 class BlockCache:
-    """Blocks by key, ETag and number, within ``capacity_bytes`` of memory.
+    """Blocks by key, ETag and number, in memory that a :class:`Budget` gives.
 
     What is missing is fetched a run at a time (see :mod:`s3mount.data.run`), bound to the ETag of the
     caller's stat. A fetch belongs to the cache's own nursery, so it survives the reader that began it.
-    A reader who finds no room waits for it, first come first served, holding nothing meanwhile; a hint
-    that finds none is dropped.
+    A reader who finds no room waits in the budget's queue, holding nothing meanwhile; a hint that finds
+    none is dropped.
 
     INVARIANT: a run that waits to be filled or taken is reserved on the shelf.
     """
@@ -52,26 +53,26 @@ class BlockCache:
         self,
         store: ObjectStore,
         nursery: trio.Nursery,
+        budget: Budget,
         *,
-        capacity_bytes: int,
         block_size: int = MIB,
         max_run_bytes: int = 8 * MIB,
         background_runs: int = 8,
     ) -> None:
         """Use :meth:`open`."""
-        if capacity_bytes < run_cost(block_size):
-            raise ValueError(f"a cache of {capacity_bytes} bytes cannot hold one block of {block_size}")
+        most = budget.most_bytes(Use.BLOCKS)
+        if most < run_cost(block_size):
+            raise ValueError(f"a cache of {most} bytes cannot hold one block of {block_size}")
         self.block_size = block_size
         self._store = store
         self._nursery = nursery
-        self._shelf = RunShelf(capacity_bytes)
+        self._budget = budget
+        self._shelf = RunShelf(budget)
         self._overhead = run_cost(block_size) - block_size
-        self._max_blocks = max(1, min(max_run_bytes, capacity_bytes - self._overhead) // block_size)
+        self._max_blocks = max(1, min(max_run_bytes, most - self._overhead) // block_size)
         self._background_runs = background_runs
         self._background_now = 0
         self._hints: deque[tuple[ObjectStat, range]] = deque()
-        self._turn = trio.Lock()  # held by the reader who is first in the queue for room
-        self._room = trio.Event()
         self._hits = self._misses = self._gets = self._fetched_bytes = 0
         self._background_gets = self._dropped_hints = 0
 
@@ -80,8 +81,8 @@ class BlockCache:
     async def open(
         cls,
         store: ObjectStore,
+        budget: Budget,
         *,
-        capacity_bytes: int,
         block_size: int = MIB,
         max_run_bytes: int = 8 * MIB,
         background_runs: int = 8,
@@ -89,7 +90,7 @@ class BlockCache:
         """Open a cache; what it still fetches when the block is left is cancelled.
 
         Args:
-            capacity_bytes: memory for blocks, fetches in flight included; at least one block.
+            budget: gives the memory for blocks, fetches in flight included; at least one block's.
             block_size: in bytes; the unit of what is known to be here.
             max_run_bytes: the most that one GET fetches.
             background_runs: how many hints are fetched at once.
@@ -99,7 +100,7 @@ class BlockCache:
                 yield cls(
                     store,
                     nursery,
-                    capacity_bytes=capacity_bytes,
+                    budget,
                     block_size=block_size,
                     max_run_bytes=max_run_bytes,
                     background_runs=background_runs,
@@ -110,11 +111,6 @@ class BlockCache:
     def used_bytes(self) -> int:
         """Memory in use, fetches in flight included."""
         return self._shelf.used_bytes
-
-    @property
-    def capacity_bytes(self) -> int:
-        """The most memory that is ever used."""
-        return self._shelf.capacity_bytes
 
     def statistics(self) -> CacheStatistics:
         """Return the counts so far."""
@@ -127,7 +123,7 @@ class BlockCache:
             dropped_hints=self._dropped_hints,
             evicted_runs=self._shelf.evicted_runs,
             used_bytes=self._shelf.used_bytes,
-            capacity_bytes=self._shelf.capacity_bytes,
+            capacity_bytes=self._budget.total_bytes,
         )
 
     def check(self) -> None:
@@ -137,7 +133,6 @@ class BlockCache:
     def forget(self, key: str) -> None:
         """Drop what is known of *key*, every version."""
         self._shelf.forget(key)
-        self._announce_room()
 
     async def read(self, stat: ObjectStat, span: ByteRange) -> Buffer:
         """Return the bytes of *span* that lie within the object, exactly; empty beyond its end.
@@ -174,11 +169,11 @@ class BlockCache:
 
         Only up to one block, and only where there is room: like a hint, it may do nothing.
         """
-        if not data or len(data) > self.block_size or self._turn.locked():
+        if not data or len(data) > self.block_size or self._shelf.find(stat.key, stat.etag, 0) is not None:
             return
         span = ByteRange(0, len(data))
         run = Run(stat, range(1), span, background=False)
-        if run.cost > self._shelf.free_bytes or self._shelf.find(stat.key, stat.etag, 0) is not None:
+        if not self._budget.try_take(Use.BLOCKS, run.cost):
             return
         self._shelf.reserve(run)
         run.buffer[:] = data
@@ -241,10 +236,10 @@ class BlockCache:
                 wanted.setdefault(run, []).append(number)
         todo.clear()
         for group in runs_of(missing, self._max_blocks):
-            if self._turn.locked() or self._cost(stat, group) > self._shelf.free_bytes:
-                todo += group
-            else:
+            if self._budget.try_take(Use.BLOCKS, self._cost(stat, group)):
                 wanted[self._start(stat, group, background=False)] = list(group)
+            else:
+                todo += group
         for run, its in wanted.items():
             self._misses += len(its)
             run.waiters += 1
@@ -252,21 +247,31 @@ class BlockCache:
 
     async def _join_when_room(self, stat: ObjectStat, todo: list[int]) -> list[tuple[Run, list[int]]]:
         """Queue for room for the first run of *todo*; it may be that someone else fetches it meanwhile."""
-        async with self._turn:
-            while missing := self._shelf.missing(stat.key, stat.etag, runs_of(todo, self._max_blocks)[0]):
-                group = runs_of(missing, self._max_blocks)[0]
-                if self._cost(stat, group) <= self._shelf.free_bytes:
-                    run = self._start(stat, group, background=False)
-                    run.waiters += 1
-                    self._misses += len(group)
-                    todo[:] = [number for number in todo if number not in group]
-                    return [(run, list(group))]
-                await self._room.wait()
-        return []
+        wanted = runs_of(todo, self._max_blocks)[0]
+        cost = self._cost(stat, wanted)
+        await self._budget.take(Use.BLOCKS, cost)
+        missing = self._shelf.missing(stat.key, stat.etag, wanted)
+        group = runs_of(missing, self._max_blocks)[0] if missing else range(0)
+        self._budget.give_back(Use.BLOCKS, cost - (self._cost(stat, group) if group else 0))
+        if not group:
+            return []
+        run = self._start(stat, group, background=False)
+        run.waiters += 1
+        self._misses += len(group)
+        todo[:] = [number for number in todo if number not in group]
+        return [(run, list(group))]
 
     def _start(self, stat: ObjectStat, blocks: range, *, background: bool) -> Run:
+        """Begin to fetch *blocks*, whose cost the caller has taken from the budget.
+
+        Raises: StoreUnavailable (the system itself has no memory); the cost is given back.
+        """
         span = span_of(blocks, self.block_size, stat.size)
-        run = Run(stat, blocks, span, background=background)
+        try:
+            run = Run(stat, blocks, span, background=background)
+        except (OSError, MemoryError) as exc:  # the system has less than we were promised
+            self._budget.give_back(Use.BLOCKS, run_cost(span.size))
+            raise StoreUnavailable(f"{stat.key}: no memory for {span.size} bytes") from exc
         self._shelf.reserve(run)
         self._gets += 1
         self._background_gets += background
@@ -293,7 +298,6 @@ class BlockCache:
                 self._shelf.release(run)
             elif not run.waiters:
                 self._shelf.settle(run)
-            self._announce_room()
             self._start_hints()
 
     async def _fetch(self, run: Run) -> None:
@@ -310,7 +314,6 @@ class BlockCache:
         run.waiters -= 1
         if not run.waiters and run.is_ready:
             self._shelf.settle(run)
-            self._announce_room()
 
     def _start_hints(self) -> None:
         """Begin to fetch hints in order, as far as there are room and background fetches free."""
@@ -320,12 +323,13 @@ class BlockCache:
             if not groups:
                 continue
             self._hints.extendleft((stat, group) for group in reversed(groups[1:]))
-            room = min(self._shelf.hint_room(stat.key), self._shelf.free_bytes) - self._overhead
-            if self._turn.locked():
-                room = 0
+            room = min(self._shelf.hint_room(stat.key), self._budget.room_bytes(Use.BLOCKS)) - self._overhead
             wanted = groups[0][: max(0, room) // self.block_size]
-            if wanted:
-                self._start(stat, wanted, background=True)
+            if wanted and self._budget.try_take(Use.BLOCKS, self._cost(stat, wanted)):
+                try:
+                    self._start(stat, wanted, background=True)
+                except StoreUnavailable:
+                    wanted = wanted[:0]
             if len(wanted) < len(groups[0]):
                 self._dropped_hints += 1
 
@@ -339,7 +343,3 @@ class BlockCache:
     def _take(self, run: Run, numbers: Iterable[int], span: ByteRange) -> memoryview:
         self._touch(run, numbers)
         return run.view(span)
-
-    def _announce_room(self) -> None:
-        self._room.set()
-        self._room = trio.Event()

@@ -1,4 +1,4 @@
-"""The memory of the block cache: which runs are in it, and whether there is room for another."""
+"""The memory of the block cache: which runs are in it, and which of them go when memory is needed."""
 
 from __future__ import annotations
 
@@ -6,37 +6,35 @@ from collections.abc import Iterable
 
 from cachetools import LRUCache
 
+from s3mount.data.budget import Budget, Use
 from s3mount.data.run import Run
 
 
 class RunShelf:
-    """Runs that are here or on their way, never more than *capacity_bytes* of them.
+    """Runs that are here or on their way, their memory taken from *budget*.
 
     A run is *reserved* from the moment its fetch begins, and *settled* when it is filled and every
     reader that waited has its bytes; only settled runs are evicted, the least recently used first and
     always whole, so a buffer's memory really goes. Everything here is sync.
 
-    INVARIANT: ``used_bytes`` is the cost of all runs, reserved and settled, and at most the capacity.
+    INVARIANT: ``used_bytes`` is the cost of all runs, reserved and settled; for the budget the first are
+    taken and the others cached.
     INVARIANT: every indexed run is reserved or settled, and not forgotten.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
-        self.capacity_bytes = capacity_bytes
+    def __init__(self, budget: Budget) -> None:
         self.evicted_runs = 0
+        self._budget = budget
         self._reserved_bytes = 0
-        self._settled: LRUCache[Run, Run] = LRUCache(capacity_bytes, getsizeof=lambda run: run.cost)
+        self._settled: LRUCache[Run, Run] = LRUCache(budget.total_bytes, getsizeof=lambda run: run.cost)
         self._index: dict[str, dict[tuple[str, int], Run]] = {}
         self._hinted: dict[str, int] = {}
+        budget.on_need(self._evict)
 
     @property
     def used_bytes(self) -> int:
         """Memory in use, in-flight runs included."""
         return self._reserved_bytes + int(self._settled.currsize)
-
-    @property
-    def free_bytes(self) -> int:
-        """Memory that a new run could have: what is unused and what may be evicted."""
-        return self.capacity_bytes - self._reserved_bytes
 
     def find(self, key: str, etag: str, number: int) -> Run | None:
         """Return the run with this block, here or on its way."""
@@ -57,12 +55,7 @@ class RunShelf:
             self._unhint(run, 1)
 
     def reserve(self, run: Run) -> None:
-        """Take *run* in before its fetch begins; the caller has seen that it fits ``free_bytes``."""
-        assert run.cost <= self.free_bytes
-        while self.used_bytes + run.cost > self.capacity_bytes:
-            victim, _ = self._settled.popitem()
-            self._dropped(victim)
-            self.evicted_runs += 1
+        """Take *run* in before its fetch begins; the caller has taken its cost from the budget."""
         self._reserved_bytes += run.cost
         blocks = self._index.setdefault(run.key, {})
         for number in run.blocks:
@@ -73,20 +66,25 @@ class RunShelf:
     def settle(self, run: Run) -> None:
         """A filled run that nobody waits for any more may be evicted from now on."""
         self._reserved_bytes -= run.cost
-        if not run.is_forgotten:
+        if run.is_forgotten:
+            self._budget.give_back(Use.BLOCKS, run.cost)
+        else:
             run.is_settled = True
             self._settled[run] = run
+            self._budget.cache(run.cost)
 
     def release(self, run: Run) -> None:
         """Take a run out whose fetch failed."""
         self._reserved_bytes -= run.cost
         self._dropped(run)
+        self._budget.give_back(Use.BLOCKS, run.cost)
 
     def forget(self, key: str) -> None:
         """Drop every block of *key*; a run in flight still reaches those who wait for it."""
         for run in set(self._index.get(key, {}).values()):
             if run.is_settled:
                 del self._settled[run]
+                self._budget.evicted(run.cost)
             run.is_forgotten = True
             self._dropped(run)
 
@@ -97,7 +95,7 @@ class RunShelf:
         all objects that are being read so: otherwise many readers' windows would evict each other
         before anyone reads them.
         """
-        budget = self.capacity_bytes // 2
+        budget = self._budget.total_bytes // 2
         own = self._hinted.get(key, 0)
         readers = len(self._hinted) + (key not in self._hinted)
         return max(0, min(budget - sum(self._hinted.values()), budget // readers - own))
@@ -112,12 +110,22 @@ class RunShelf:
         in_flight = sum(run.cost for run in indexed - settled)
         assert in_flight <= self._reserved_bytes  # forgotten runs in flight are no longer indexed
         assert sum(run.cost for run in settled) == self._settled.currsize
-        assert self.used_bytes <= self.capacity_bytes
+        assert self._reserved_bytes <= self._budget.taken_bytes(Use.BLOCKS)
+        self._budget.check()
         hinted: dict[str, int] = {}
         for run in indexed:
             if run.unread:
                 hinted[run.key] = hinted.get(run.key, 0) + self._block_cost(run) * len(run.unread)
         assert hinted == self._hinted
+
+    def _evict(self, size: int) -> None:
+        """Let at least *size* bytes of settled runs go."""
+        while size > 0:
+            victim, _ = self._settled.popitem()
+            self._dropped(victim)
+            self.evicted_runs += 1
+            self._budget.evicted(victim.cost)
+            size -= victim.cost
 
     def _dropped(self, run: Run) -> None:
         """Forget where the blocks of *run* are."""

@@ -14,6 +14,7 @@ import trio
 from s3mount.core.objects import ByteRange, MultipartUpload, ObjectHeaders, PartTag, WriteAnswer
 from s3mount.core.readahead import Readahead
 from s3mount.data.block_cache import BlockCache
+from s3mount.data.budget import Budget
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolDir
 from s3mount.data.uploader import OpenDescriptor, Uploader
@@ -59,7 +60,7 @@ def test_what_is_uploaded_is_what_is_read(store: ObjectStore, source: OpenDescri
         answer = await uploader.upload("k", source, HEADERS)
         stat = await store.head("k")
         assert (stat.size, stat.etag, stat.headers) == (source.size, answer.etag, HEADERS)
-        async with BlockCache.open(store, capacity_bytes=8 * MIB) as cache:
+        async with BlockCache.open(store, Budget(8 * MIB)) as cache:
             reader, readahead = ObjectReader(cache, stat), Readahead(MIB)
             got = [
                 bytes(await reader.read(ByteRange(at, at + 256 * 1024), readahead))
@@ -99,7 +100,7 @@ def test_copies_in_parts_are_whole(store: ObjectStore, source: OpenDescriptor) -
         answer = await uploader.copy(stat, "b")
         copied = await store.head("b")
         assert (copied.size, copied.etag, copied.headers) == (stat.size, answer.etag, HEADERS)
-        async with BlockCache.open(store, capacity_bytes=32 * MIB) as cache:
+        async with BlockCache.open(store, Budget(32 * MIB)) as cache:
             got = await ObjectReader(cache, copied).read(ByteRange(0, 1 << 30))
             assert got == os.pread(source.fd, source.size, 0)
 
