@@ -101,6 +101,25 @@ class WriteAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteCondition:
+    """What must hold of a key when a write to it takes effect; empty: whatever is there is replaced.
+
+    ``if_match`` is the ETag that the object there must still have, quotes included; ``if_none_match``
+    says that there must be none. At most one of the two.
+    """
+
+    if_match: str | None = None
+    if_none_match: bool = False
+
+    def __post_init__(self) -> None:
+        if self.if_match is not None and self.if_none_match:
+            raise ValueError("an object cannot both be there and not be there")
+
+    def __bool__(self) -> bool:
+        return self.if_match is not None or self.if_none_match
+
+
+@dataclass(frozen=True, slots=True)
 class MultipartUpload:
     """An upload that was begun and must be completed or aborted.
 
