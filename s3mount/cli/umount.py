@@ -17,6 +17,7 @@ from s3mount.cli.mount_table import FUSE_TYPE, MountEntry, mounted_at, resolve
 from s3mount.cli.parser import Commands, wrapped
 from s3mount.config.units import format_seconds, format_size, parse_seconds
 from s3mount.core.exits import Exit
+from s3mount.core.spool_record import DATA_SUFFIX
 from s3mount.errors import StartupError
 
 _DESCRIPTION = """\
@@ -247,8 +248,8 @@ def _left_in(spool_dir: str) -> str:
     count = size = 0
     for directory, _, names in os.walk(spool_dir):
         for name in names:
-            if name.endswith(".json"):
-                continue  # the note that says what the file beside it is
+            if not name.endswith(DATA_SUFFIX):
+                continue
             try:
                 size += os.lstat(os.path.join(directory, name)).st_size
                 count += 1

@@ -17,6 +17,9 @@ from s3mount.core.objects import (
 UNKNOWN_KEY = ""
 """The key of a file of which nobody knows what it was to become; no object can have it."""
 
+DATA_SUFFIX = ".data"
+"""What the names of the files in a spool directory end in that have users' bytes; no others do."""
+
 NO_CONDITION = WriteCondition()
 
 
@@ -161,9 +164,7 @@ def doubt_file(record: SpoolRecord, size_on_disk: int) -> str | None:
     Asked for records in a state of :data:`SENDABLE`; None where nothing speaks against it.
     """
     if size_on_disk != record.size:
-        return (
-            f"the file in the spool has {size_on_disk} bytes, and {record.size} are what the journal says"
-        )
+        return f"the file in the spool has {size_on_disk} bytes, and {record.size} are what the journal says"
     if record.base_limit > record.size:
         return "the journal contradicts itself about the size of the file"
     if not record.is_complete and record.base is None:

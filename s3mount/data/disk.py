@@ -18,11 +18,21 @@ INLINE_BYTES = 256 << 10
 """Below this the operation itself takes less than the 100 us that a hop to a thread and back costs."""
 
 
+SYNC_THREADS = 8
+"""Files that are made safe at once; the kernel puts what comes together into one write of its log."""
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
 class Disk:
-    """Runs disk operations; at most *threads* at once leave the event loop."""
+    """Runs disk operations; at most *threads* at once leave the event loop.
+
+    An fsync has threads of its own: it may take as long as the disk needs for a gigabyte.
+    """
 
     def __init__(self, threads: int) -> None:
         self._limiter = trio.CapacityLimiter(threads)
+        self._sync_limiter = trio.CapacityLimiter(SYNC_THREADS)
 
     async def run(self, size: int, operation: Callable[[], T]) -> T:
         """Run *operation*, which moves *size* bytes.
@@ -32,6 +42,19 @@ class Disk:
         if size < INLINE_BYTES:
             return operation()
         return await trio.to_thread.run_sync(operation, limiter=self._limiter)
+
+    async def sync(self, fd: int) -> None:
+        """Bring what was written to *fd*, a file or a directory, onto the disk for good.
+
+        Cancel: not once it has begun. Raises: OSError, once; a second call would find nothing amiss.
+        """
+        await trio.to_thread.run_sync(os.fsync, fd, limiter=self._sync_limiter)
+
+
+def boot_id() -> str:
+    """Return what is different after each start of the machine."""
+    with open(BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()
 
 
 def write_at(fd: int, data: memoryview, offset: int) -> tuple[int, OSError | None]:

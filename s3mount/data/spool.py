@@ -3,107 +3,222 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import itertools
 import os
 import secrets
 import stat
+import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from s3mount.core.exits import Exit
-from s3mount.core.objects import ObjectStat
-from s3mount.data.disk import Disk, translated
+from s3mount.core.objects import ObjectStat, WriteCondition
+from s3mount.core.spool_record import (
+    DATA_SUFFIX,
+    NO_CONDITION,
+    SENDABLE,
+    SpoolRecord,
+    SpoolState,
+    doubt_file,
+)
+from s3mount.data.disk import Disk, boot_id, translated
+from s3mount.data.journal import Journal, JournalTooNew
+from s3mount.data.journal_rows import SpoolRows
+from s3mount.data.spool_entry import SpoolEntry
 from s3mount.data.spool_file import SpoolFile
-from s3mount.data.spool_note import SpoolNote
+from s3mount.data.spool_holder import Holder, holder_of, lock
+from s3mount.data.spool_recovery import Leftover, open_journal, recover
 from s3mount.data.spool_space import SpoolSpace
-from s3mount.errors import StartupError
+from s3mount.errors import FsError, StartupError
 
 __all__ = ["Leftover", "SpoolDir", "SpoolFile"]
-
-DATA_SUFFIX = ".data"
 
 DISK_THREADS = 4
 """Large reads and writes of the disk at once; more only queue in the kernel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A file that an earlier mount left: *note* is None if that mount died without writing one."""
-
-    path: str
-    size: int
-    note: SpoolNote | None
-
-
 class SpoolDir:
-    """A directory of spool files, used by one mount at a time.
+    """A directory of spool files, used by one mount at a time, and the journal that says what they are.
 
     It is made with mode 0700, and refused if it is anything but a directory of this user that nobody
-    else can enter. File names are a number and random letters, never anything of a key. Files that
-    earlier mounts left are counted, never touched.
+    else can enter. File names are a number and random letters, never anything of a key. What earlier
+    mounts left is brought into a state that can be gone on from (``leftovers``), and never deleted
+    while it may be the only copy of anything.
 
     Args:
         path: the directory; the last component must not be a symbolic link.
         cap_bytes: the most that all files may take on disk; None leaves it to the floor.
         free_floor_bytes: how much of the disk is to stay free.
+        mountpoint, source: of the mount, for whoever is refused because of it.
 
     Raises: StartupError.
     """
 
-    def __init__(self, path: str, *, cap_bytes: int | None, free_floor_bytes: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        cap_bytes: int | None,
+        free_floor_bytes: int,
+        mountpoint: str = "",
+        source: str = "",
+    ) -> None:
         self.path = os.path.abspath(path)
         self._fd = _open_directory(self.path)
         try:
-            _lock(self._fd, self.path)
+            if not lock(self._fd, Holder(os.getpid(), mountpoint, source)):
+                raise _in_use(self.path)
             self._space = SpoolSpace(self._fd, cap_bytes=cap_bytes, free_floor_bytes=free_floor_bytes)
             self._disk = Disk(DISK_THREADS)
             self._numbers = itertools.count(1)
-            self._own: set[str] = set()
-            self._space.used_bytes = sum(_bytes_on_disk(entry.path) for entry in os.scandir(self.path))
+            self._files: dict[int, SpoolFile] = {}
+            self._boot_id = boot_id()
             self._try_to_write()
+            self._rows, self._leftovers = self._recovered()
         except BaseException:
             os.close(self._fd)
             raise
+        self._found = {
+            entry.name: _bytes_on_disk(entry.path)
+            for entry in os.scandir(self.path)
+            if entry.name.endswith(DATA_SUFFIX)
+        }
+        self._space.used_bytes = sum(self._found.values())
 
     @property
     def used_bytes(self) -> int:
         """Bytes on disk that files here are charged with."""
         return self._space.used_bytes
 
-    async def create(self, key: str, base: ObjectStat | None = None) -> SpoolFile:
-        """Make a file over the object *base*, or an empty one. *key* is only for messages and notes.
+    @property
+    def journal(self) -> Journal:
+        """The journal, for who has tables of its own in it."""
+        return self._rows.journal
+
+    @property
+    def rows(self) -> SpoolRows:
+        """The rows of the files, and of the uploads that wait to be aborted."""
+        return self._rows
+
+    async def create(
+        self, key: str, base: ObjectStat | None = None, condition: WriteCondition = NO_CONDITION
+    ) -> SpoolFile:
+        """Make a file over the object *base*, or an empty one, that is to become *key*.
 
         Raises: NoSpace, FsError.
         """
         name = f"{next(self._numbers):06d}-{secrets.token_hex(6)}{DATA_SUFFIX}"
-        path = os.path.join(self.path, name)
+        size = 0 if base is None else base.size
+        # The row comes first: a file without one would be nobody's after a crash.
+        record = self._rows.insert(
+            SpoolRecord(
+                id=0,
+                file_name=name,
+                key=key,
+                state=SpoolState.WRITING,
+                condition=condition,
+                base=base,
+                base_limit=size,
+                size=size,
+                changed_ns=time.time_ns(),
+                boot_id=self._boot_id,
+            )
+        )
         try:
-            fd = self._open_new(name)
+            fd = self._make_file(name, size)
+        except OSError as exc:
+            self._rows.delete(record)
+            raise translated(exc, os.path.join(self.path, name)) from exc
+        return self._opened(record, fd)
+
+    async def reopen(self, record: SpoolRecord) -> SpoolFile:
+        """Take over a file that an earlier mount left, with the bytes that it has here.
+
+        Raises: FsError (the file on disk is not what *record* says: it is parked with that cause; or it is
+            open already).
+        """
+        if record.id in self._files:
+            raise FsError(f"{record.file_name} of the spool is open already")
+        path = os.path.join(self.path, record.file_name)
+        try:
+            fd = os.open(record.file_name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
         except OSError as exc:
             raise translated(exc, path) from exc
-        try:
-            if base is not None:
-                os.ftruncate(fd, base.size)
-        except OSError as exc:
+        doubt = doubt_file(record, os.fstat(fd).st_size)
+        if doubt is not None:
             os.close(fd)
-            os.unlink(name, dir_fd=self._fd)
-            raise translated(exc, path) from exc
-        self._own.add(name)
-        return SpoolFile(self._disk, self._space, fd=fd, path=path, key=key, base=base)
+            if record.state in SENDABLE:
+                self._rows.update(record, state=SpoolState.PARKED, cause=doubt)
+            raise FsError(f"{path}: {doubt}")
+        self._space.refund(self._found.pop(record.file_name, 0))
+        file = self._opened(record, fd)
+        self._space.used_bytes += file.charged_bytes  # they are there, cap or not
+        return file
+
+    def records(self) -> list[SpoolRecord]:
+        """Return the rows of all files that somebody still needs, the oldest first."""
+        return [record for record in self._rows.all() if record.state is not SpoolState.DONE]
 
     def leftovers(self) -> list[Leftover]:
-        """Return the files that earlier mounts left here, in the order of their names."""
-        found = []
-        for name in sorted(os.listdir(self.path)):
-            if name.endswith(DATA_SUFFIX) and name not in self._own:
-                path = os.path.join(self.path, name)
-                found.append(Leftover(path, os.lstat(path).st_size, SpoolNote.read(path)))
-        return found
+        """Return what earlier mounts left and this one found at its start, the oldest first."""
+        return list(self._leftovers)
+
+    def delete(self, record: SpoolRecord) -> None:
+        """Delete a file that is not open, and its row: the bucket has its bytes, or nobody wants them.
+
+        Raises: NoSpace, FsError.
+        """
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(record.file_name, dir_fd=self._fd)
+        except OSError as exc:
+            raise translated(exc, record.file_name) from exc
+        self._space.refund(self._found.pop(record.file_name, 0))
+        self._rows.delete(record)
 
     def close(self) -> None:
         """Let another mount use the directory. Deletes nothing: what is here may be unsent."""
+        for file in self._files.values():
+            file.close_now()
+        self._rows.journal.close()
         os.close(self._fd)
+
+    def _recovered(self) -> tuple[SpoolRows, list[Leftover]]:
+        try:
+            rows, was_damaged = open_journal(self.path)
+        except JournalTooNew as exc:
+            raise _refused(self.path, f"was used by a later version of s3mount ({exc})") from exc
+        except FsError as exc:
+            raise _refused(self.path, f"has a journal that cannot be opened ({exc})") from exc
+        try:
+            return rows, recover(self.path, rows, self._boot_id, is_new_after_damage=was_damaged)
+        except (FsError, OSError) as exc:
+            rows.journal.close()
+            raise _refused(self.path, f"has files that cannot be taken over ({exc})") from exc
+
+    def _opened(self, record: SpoolRecord, fd: int) -> SpoolFile:
+        path = os.path.join(self.path, record.file_name)
+        entry = SpoolEntry(self._rows, record, self._boot_id)
+        file = SpoolFile(
+            self._disk,
+            self._space,
+            entry,
+            fd=fd,
+            path=path,
+            directory_fd=self._fd,
+            on_close=lambda: self._files.pop(record.id),
+        )
+        self._files[record.id] = file
+        return file
+
+    def _make_file(self, name: str, size: int) -> int:
+        fd = self._open_new(name)
+        try:
+            os.ftruncate(fd, size)
+        except OSError:
+            os.close(fd)
+            os.unlink(name, dir_fd=self._fd)
+            raise
+        return fd
 
     def _open_new(self, name: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -144,11 +259,9 @@ def _open_directory(path: str) -> int:
     raise _refused(path, cause)
 
 
-def _lock(fd: int, path: str) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        raise _refused(path, "is in use by another mount") from exc
+def _in_use(path: str) -> StartupError:
+    holder = holder_of(path)
+    return _refused(path, f"is in use by {'another mount' if holder is None else holder}")
 
 
 def _refused(path: str, cause: str) -> StartupError:

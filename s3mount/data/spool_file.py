@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,11 +10,13 @@ from dataclasses import dataclass, field
 import trio
 
 from s3mount.core.blocks import clip
-from s3mount.core.objects import ByteRange, FileSlice, ObjectStat
+from s3mount.core.objects import ByteRange, FileSlice, ObjectHeaders, ObjectStat, WriteCondition
 from s3mount.core.parts import MAX_OBJECT_BYTES
 from s3mount.core.ranges import RangeSet
+from s3mount.core.spool_record import SENDABLE, SpoolRecord, SpoolState
 from s3mount.data.disk import INLINE_BYTES, Disk, read_at, translated, write_at
-from s3mount.data.spool_note import SpoolNote
+from s3mount.data.spool_entry import SpoolEntry
+from s3mount.data.spool_ledger import SpoolLedger
 from s3mount.data.spool_space import DISK_BLOCK_BYTES, SpoolSpace
 from s3mount.errors import BadAnswer, BadDescriptor, FileTooLarge, FsError, NoSpace, collapsed
 
@@ -50,30 +51,71 @@ class SpoolFile:
     Any number of reads, writes and truncates may run at once. Disk operations on one file follow each
     other; fetches do not hold them up, and what was written while a fetch ran is not overwritten by it.
 
+    The journal has a row of the file, ``record``, from its creation on. The way of an upload:
+    ``begin_upload``, ``Uploader.upload(..., ledger=file.ledger)``, then ``sent``, or ``queue``,
+    ``conflict`` or ``park`` with the cause. ``discard`` takes file and row away, ``close`` leaves both.
+
     INVARIANT: the local file is ``size`` bytes long, and zero where nothing is present, unless a fetch
     or a write has failed half-way below ``base_limit``, where nobody reads what is not present.
     INVARIANT: this file's charge in the spool is the total of ``_charged``, which covers ``present``.
     """
 
     def __init__(
-        self, disk: Disk, space: SpoolSpace, *, fd: int, path: str, key: str, base: ObjectStat | None
+        self,
+        disk: Disk,
+        space: SpoolSpace,
+        entry: SpoolEntry,
+        *,
+        fd: int,
+        path: str,
+        directory_fd: int,
+        on_close: Callable[[], object],
     ) -> None:
-        """Use :meth:`s3mount.data.spool.SpoolDir.create`."""
+        """Use :meth:`s3mount.data.spool.SpoolDir.create` or :meth:`~s3mount.data.spool.SpoolDir.reopen`."""
+        record = entry.record
         self.path = path
-        self.key = key
-        self.base = base
-        self.size = self.base_limit = 0 if base is None else base.size
+        self.base = record.base
+        self.size = record.size
+        self.base_limit = record.base_limit
         self.present = RangeSet()
-        self.is_kept = False
         self._disk = disk
         self._space = space
+        self._entry = entry
         self._fd = fd
+        self._directory_fd = directory_fd
+        self._on_close = on_close
+        self._has_safe_name = record.is_synced
+        self._changes = 0  # counts writes and truncates, so that an fsync knows whether it has missed any
         self._charged = RangeSet()
         self._lost = RangeSet()  # refused for want of space, and not written again since
         self._broken: FsError | None = None
         self._claims: list[_Claim] = []
         self._lock = trio.Lock()
         self._is_closed = False
+        self.ledger = SpoolLedger(entry, self._secure)
+        for span in record.present:
+            self.present.add(span)
+            self._charged.add(_blocks_of(span))
+
+    @property
+    def key(self) -> str:
+        """What the file is to become."""
+        return self._entry.record.key
+
+    @property
+    def record(self) -> SpoolRecord:
+        """What the journal says of the file."""
+        return self._entry.record
+
+    @property
+    def state(self) -> SpoolState:
+        """Where the file stands."""
+        return self._entry.record.state
+
+    @property
+    def charged_bytes(self) -> int:
+        """Bytes on disk that the spool is charged with for this file."""
+        return self._charged.total
 
     @property
     def poison(self) -> FsError | None:
@@ -108,7 +150,7 @@ class SpoolFile:
             raise FileTooLarge(f"{self.key}: S3 stores at most {MAX_OBJECT_BYTES} bytes")
         if not span.size:
             return
-        async with self._turn(span.size):
+        async with self._changing(span.size, span):
             try:
                 self._charge(span)
                 await self._put(span, memoryview(data))
@@ -145,7 +187,7 @@ class SpoolFile:
         if size > MAX_OBJECT_BYTES:
             raise FileTooLarge(f"{self.key}: S3 stores at most {MAX_OBJECT_BYTES} bytes")
         moved = INLINE_BYTES if size < self.size and self._charged.total > SLOW_TRUNCATE_BYTES else 0
-        async with self._turn(moved):
+        async with self._changing(moved, None):
             try:
                 await self._disk.run(moved, lambda: os.ftruncate(self._fd, size))
             except OSError as exc:
@@ -170,59 +212,219 @@ class SpoolFile:
 
         Raises: the poison; FsError if bytes are missing.
         """
-        if self.poison is not None:
-            raise self.poison
-        if self.missing(span) or span.stop > self.size or self._is_closed:
+        self._need_whole(span)
+        if span.stop > self.size or self._is_closed:
             raise FsError(f"{self.path}: bytes {span.start}-{span.stop} are not all here")
         return FileSlice(self._fd, span)
 
-    async def keep(self, key: str) -> str:
-        """Let the file outlive its users, with a note beside it that says what it is; return its path.
+    def _need_whole(self, span: ByteRange | None = None) -> None:
+        """Raises: the poison; FsError if bytes of *span*, or of the file, are missing."""
+        if self.poison is not None:
+            raise self.poison
+        span = ByteRange(0, self.size) if span is None else span
+        if self.missing(span):
+            raise FsError(f"{self.path}: bytes {span.start}-{span.stop} are not all here")
 
-        Raises: FsError (the note cannot be written; the file stays all the same).
+    def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition) -> None:
+        """Say that the file is complete and is being sent to *key*. Takes microseconds.
+
+        An upload that was begun for another key or with other headers is given up.
+        Raises: the poison; FsError (bytes are missing; the disk failed).
         """
-        self.key = key
-        self.is_kept = True
-        note = SpoolNote(
-            key=key,
-            size=self.size,
-            time_ns=time.time_ns(),
-            base_etag=None if self.base is None else self.base.etag,
-            base_limit=self.base_limit,
-            present=None if self.is_complete else tuple((span.start, span.stop) for span in self.present),
-            poison=None if self.poison is None else str(self.poison),
-        )
-        try:
-            await self._disk.run(INLINE_BYTES, lambda: note.write(self.path))
-        except OSError as exc:
-            raise translated(exc, self.path) from exc
-        return self.path
+        self._need_whole()
+        self._entry.begin_upload(key, headers, condition, **self._facts())
 
-    def unkeep(self) -> None:
-        """Undo :meth:`keep`: the bucket has it after all, or nobody wants it any more."""
-        self.is_kept = False
-        SpoolNote.remove(self.path)
+    def sent(self) -> None:
+        """Say that the bucket has the file as it is: the bytes are here for those who have it open.
+
+        Raises: FsError (the disk failed).
+        """
+        if not self._entry.is_unwanted:
+            if self._entry.record.upload is not None:
+                self._entry.abandon_upload()
+            self._entry.note(state=SpoolState.DONE, cause="", attempts=0, unanswered=())
+
+    def forget(self) -> None:
+        """Say that nobody wants the file in the bucket any more: it has no name. Readers keep the bytes.
+
+        What is written from now on is not noted.
+        Raises: FsError (the disk failed).
+        """
+        self.sent()
+        self._entry.is_unwanted = True
+
+    async def make_durable(
+        self,
+        state: SpoolState,
+        *,
+        key: str | None = None,
+        headers: ObjectHeaders | None = None,
+        condition: WriteCondition | None = None,
+        cause: str = "",
+        is_failure: bool = False,
+    ) -> None:
+        """Return once data, name and row survive a power cut, the row with *state* and *cause*.
+
+        Args:
+            key, headers, condition: what the row is to say of them; None leaves them as they are.
+            is_failure: counts one more failed attempt.
+
+        Changes that come meanwhile are waited out. The bytes of the object underneath need not be here.
+        Cancel: the file may be as it was or as it was to be.
+        Raises: the poison, where *state* means that the file is to be sent; NoSpace; FsError (the disk
+            failed: the file is poisoned for good).
+        """
+        if state in SENDABLE and self.poison is not None:
+            raise self.poison
+        given: dict[str, object] = {"key": key, "headers": headers, "condition": condition}
+        told = {name: value for name, value in given.items() if value is not None}
+        if is_failure:
+            told["attempts"] = self._entry.record.attempts + 1
+        async with self._synced() as facts:
+            self._entry.write(state=state, cause=cause, is_synced=True, **facts, **told)
+        await self._entry.sync()
+
+    async def queue(self, cause: str = "", *, is_failure: bool = False) -> None:
+        """Say that the file is to be sent later. As :meth:`make_durable`."""
+        await self.make_durable(SpoolState.QUEUED, cause=cause, is_failure=is_failure)
+
+    async def conflict(self, cause: str) -> None:
+        """Say that the bucket has another writer's object. As :meth:`park`."""
+        await self._wait_for_user(SpoolState.CONFLICT, cause)
+
+    async def park(self, cause: str) -> None:
+        """Say that the file cannot be finished by itself, and why. As :meth:`make_durable`.
+
+        If the disk has failed, only the row is made safe, and says that the data may not be.
+        """
+        await self._wait_for_user(SpoolState.PARKED, cause)
+
+    async def _wait_for_user(self, state: SpoolState, cause: str) -> None:
+        if self._broken is None:
+            await self.make_durable(state, cause=cause, is_failure=True)
+            return
+        self._entry.write(state=state, cause=cause, is_synced=False, **self._facts())
+        await self._entry.sync()
+
+    def rekey(self, key: str, condition: WriteCondition, *, base: ObjectStat | None = None) -> None:
+        """Say that the file, whose bytes are unsent, has another name now.
+
+        Args:
+            base: where the object underneath lies now; None leaves it. It must have the same bytes.
+
+        Safe from the death of this process, not from a power cut, as a rename is anywhere.
+        Raises: NoSpace, FsError; nothing has changed then.
+        """
+        new_base = self.base if base is None else base
+        self._entry.rekey(key, condition, new_base)
+        self.base = new_base
 
     async def discard(self) -> None:
-        """Close; delete the file unless it is kept. Again is fine.
+        """Close, and take away file and row whatever they say. Again is fine.
+
+        Cancel: not.
+        Raises: NoSpace, FsError (the row stays, and the next mount drops it).
+        """
+        with trio.CancelScope(shield=True):
+            if not await self._close(delete=True):
+                return
+            self._space.refund(self._charged.total)
+            self._charged = RangeSet()
+            self._entry.delete()
+        await self._entry.tidy()
+
+    async def close(self) -> None:
+        """Let go of the file; it stays in the spool with its row. Again is fine.
 
         Cancel: not.
         """
         with trio.CancelScope(shield=True):
-            async with self._lock:
-                if self._is_closed:
-                    return
-                self._is_closed = True
-                await self._disk.run(self._charged.total, self._close)
-        if not self.is_kept:
-            self._space.refund(self._charged.total)
-            self._charged = RangeSet()
+            await self._close(delete=False)
 
-    def _close(self) -> None:
-        os.close(self._fd)
-        if not self.is_kept:
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)
+    async def _close(self, *, delete: bool) -> bool:
+        """Close; return whether this was the first call."""
+
+        def work() -> None:
+            os.close(self._fd)
+            if delete:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path)
+
+        async with self._lock:
+            if self._is_closed:
+                return False
+            self._is_closed = True
+            self._on_close()
+            await self._disk.run(self._charged.total if delete else 0, work)
+        return True
+
+    def close_now(self) -> None:
+        """Close at the end of the mount, when nothing runs any more."""
+        if not self._is_closed:
+            self._is_closed = True
+            os.close(self._fd)
+
+    def _facts(self) -> dict[str, object]:
+        """Return what the row is to say of the bytes as they are now."""
+        return {"size": self.size, "base_limit": self.base_limit, "present": tuple(self.present)}
+
+    async def _secure(self) -> None:
+        """Make the file safe as it is being uploaded. Raises: as :meth:`make_durable`."""
+        if not self._entry.record.is_synced:
+            async with self._synced() as facts:
+                self._entry.note(is_synced=True, **facts)
+        try:
+            await self._entry.sync()
+        except NoSpace:
+            return  # the upload goes on: it frees the room
+
+    @asynccontextmanager
+    async def _synced(self) -> AsyncIterator[dict[str, object]]:
+        """Give what is on the disk for good; until the block ends nothing of it changes.
+
+        Bytes that are fetched meanwhile are not in it: they will be fetched again.
+        """
+        facts, changes = self._facts(), self._changes
+        await self._sync_data()
+        if self._changes == changes:
+            yield facts
+            return
+        async with self._lock:  # writers who do not pause wait from here on
+            facts = self._facts()
+            await self._sync_data()
+            yield facts
+
+    async def _sync_data(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self._need_open()
+        try:
+            await self._disk.sync(self._fd)
+            if not self._has_safe_name:
+                await self._disk.sync(self._directory_fd)
+        except OSError as exc:
+            # The kernel says it once and takes the pages for clean: a second fsync would succeed.
+            self._broken = translated(exc, self.path)
+            raise self._broken from exc
+        self._has_safe_name = True
+
+    @asynccontextmanager
+    async def _changing(self, size: int, span: ByteRange | None) -> AsyncIterator[None]:
+        """Hold the file for a change of *size* bytes, after the journal knows that it will come.
+
+        *span* counts as lost, and the file as poisoned, if the journal has no room.
+        """
+        async with self._turn(INLINE_BYTES if self._entry.needs_mark else size):
+            try:
+                # While one mark is made safe, what makes the file durable may finish and undo it.
+                while self._entry.needs_mark:
+                    await self._entry.mark_changing()
+            except NoSpace:
+                if span is not None:
+                    self._lost.add(span)
+                raise
+            self._changes += 1
+            yield
 
     @asynccontextmanager
     async def _turn(self, size: int) -> AsyncIterator[None]:
@@ -244,7 +446,7 @@ class SpoolFile:
 
     def _charge(self, span: ByteRange) -> None:
         """Take the disk blocks of *span* that were not taken before. Raises: NoSpace."""
-        blocks = ByteRange(span.start // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES, _up(span.stop))
+        blocks = _blocks_of(span)
         fresh = sum(gap.size for gap in self._charged.missing(blocks))
         if fresh:
             self._space.charge(fresh)
@@ -300,6 +502,11 @@ class SpoolFile:
         finally:
             self._claims.remove(claim)
             claim.done.set()
+
+
+def _blocks_of(span: ByteRange) -> ByteRange:
+    """Return the disk blocks that *span* touches."""
+    return ByteRange(span.start // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES, _up(span.stop))
 
 
 def _up(size: int) -> int:

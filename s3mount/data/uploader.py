@@ -21,8 +21,11 @@ from s3mount.core.objects import (
     ObjectStat,
     PartTag,
     WriteAnswer,
+    WriteCondition,
 )
 from s3mount.core.parts import MAX_SINGLE_BYTES, MIB, Multipart, SingleCopy, SinglePut, copy_plan, plan
+from s3mount.core.spool_record import NO_CONDITION
+from s3mount.data.uploader_ledger import UploadLedger
 from s3mount.errors import (
     BadAnswer,
     ConditionFailed,
@@ -70,17 +73,6 @@ class OpenDescriptor:
         return FileSlice(self.fd, span)
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What must hold of the target when the upload is published; empty: whatever is there is replaced."""
-
-    if_match: str | None = None
-    if_none_match: bool = False
-
-    def __bool__(self) -> bool:
-        return self.if_match is not None or self.if_none_match
-
-
 class Uploader:
     """Writes objects. At most *concurrency* requests of all uploads and copies together run at once.
 
@@ -117,24 +109,30 @@ class Uploader:
         source: Source,
         headers: ObjectHeaders,
         *,
-        if_match: str | None = None,
-        if_none_match: bool = False,
+        condition: WriteCondition = NO_CONDITION,
+        ledger: UploadLedger | None = None,
     ) -> WriteAnswer:
-        """Store all of *source* as *key*; whoever reads *key* sees the old object or the whole new one.
+        """Write *source* to *key*; return once the bucket has it whole.
 
-        Cancel: a request that runs is finished first; an upload in parts is aborted.
-        Raises: FileTooLarge, ConditionFailed, what the store raises; nothing is left behind then, save
-            what an abort that fails itself leaves (that is logged).
+        Args:
+            condition: what must hold of the object that is replaced.
+            ledger: with it, a try that fails for a reason that may pass, or is cancelled, leaves the parts
+                that were sent in the bucket, and the next one sends only what is missing.
+
+        Cancel: without a ledger the upload is aborted under a shield of at most :data:`ABORT_GRACE_S`.
+            The object is the old or the new one, whole.
+        Raises: ConditionFailed (another writer's object is there, or the one that was opened is gone);
+            FsError of *source*; what the store raises. Without a ledger nothing is left in the bucket
+            then unless the abort failed as well, which is logged.
         """
-        conditions = Conditions(if_match, if_none_match)
         decided = plan(source.size, part_size=self._part_size, single_put_max=self._single_put_max)
         if isinstance(decided, SinglePut):
-            return await self._put(key, source, headers, conditions)
+            return await self._put(key, source, headers, condition)
 
         async def send(upload: MultipartUpload, number: int, span: ByteRange) -> PartTag:
             return await self._store.upload_part(upload, number, source.slice(span))
 
-        return await self._in_parts(key, headers, decided, send, conditions)
+        return await self._in_parts(key, headers, decided, send, condition)
 
     async def would_make(self, found: ObjectStat, source: Source) -> bool:
         """Whether *found* can only be what :meth:`upload` makes of *source*.
@@ -180,19 +178,19 @@ class Uploader:
         async def send(upload: MultipartUpload, number: int, span: ByteRange) -> PartTag:
             return await self._store.copy_part(upload, number, source.key, span, if_match=source.etag)
 
-        return await self._in_parts(target_key, headers, decided, send, Conditions())
+        return await self._in_parts(target_key, headers, decided, send, NO_CONDITION)
 
     async def _put(
-        self, key: str, source: Source, headers: ObjectHeaders, conditions: Conditions
+        self, key: str, source: Source, headers: ObjectHeaders, condition: WriteCondition
     ) -> WriteAnswer:
         async def put() -> WriteAnswer:
             body = source.slice(ByteRange(0, source.size)) if source.size else b""
             return await self._store.put(
-                key, body, headers, if_match=conditions.if_match, if_none_match=conditions.if_none_match
+                key, body, headers, if_match=condition.if_match, if_none_match=condition.if_none_match
             )
 
         # With a condition the second try would take the first one's object for somebody else's.
-        answer = await self._repeated(put, attempts=1 if conditions else ATTEMPTS)
+        answer = await self._repeated(put, attempts=1 if condition else ATTEMPTS)
         return _with_etag(answer, f"PUT {key}")
 
     async def _single_copy(
@@ -226,7 +224,7 @@ class Uploader:
         headers: ObjectHeaders,
         parts: Multipart,
         send: Callable[[MultipartUpload, int, ByteRange], Awaitable[PartTag]],
-        conditions: Conditions,
+        condition: WriteCondition,
     ) -> WriteAnswer:
         # Shielded: if the answer with the upload's id were lost to a cancel, nobody could abort it.
         with trio.CancelScope(shield=True):
@@ -234,7 +232,7 @@ class Uploader:
                 upload = await self._store.create_multipart(key, headers)
         try:
             tags = await self._send_all(upload, parts, send)
-            return await self._complete(upload, tags, conditions, parts.size)
+            return await self._complete(upload, tags, condition, parts.size)
         except BaseException:
             await self._abort(upload)
             raise
@@ -263,7 +261,7 @@ class Uploader:
         return [tags[number] for number in range(1, len(parts) + 1)]
 
     async def _complete(
-        self, upload: MultipartUpload, tags: list[PartTag], conditions: Conditions, size: int
+        self, upload: MultipartUpload, tags: list[PartTag], condition: WriteCondition, size: int
     ) -> WriteAnswer:
         """Publish the object.
 
@@ -276,7 +274,7 @@ class Uploader:
             nonlocal lost
             try:
                 return await self._store.complete_multipart(
-                    upload, tags, if_match=conditions.if_match, if_none_match=conditions.if_none_match
+                    upload, tags, if_match=condition.if_match, if_none_match=condition.if_none_match
                 )
             except PASSING as exc:
                 lost = exc

@@ -21,12 +21,13 @@ from s3mount.core.attributes import Attributes, to_metadata, without_checksums
 from s3mount.core.conflicts import key_beside
 from s3mount.core.content_types import for_key
 from s3mount.core.filestate import FileEvent, FileState, advance
-from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteAnswer
+from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteAnswer, WriteCondition
 from s3mount.core.readahead import Readahead
+from s3mount.core.spool_record import SpoolState
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolDir, SpoolFile
-from s3mount.data.uploader import Conditions, Uploader
+from s3mount.data.uploader import Uploader
 from s3mount.errors import BadDescriptor, ConditionFailed, FsError, NotFound, StaleObject, StoreError
 from s3mount.meta.inodes import FileNode
 from s3mount.meta.namespace import Namespace
@@ -138,7 +139,7 @@ class OpenFile:
             self.state = advance(self.state, FileEvent.DROP)
             self.node.is_local = False
             if self.spool is not None:
-                self.spool.unkeep()
+                self.spool.forget()
 
     async def upload(self) -> None:
         """Put the file into the bucket if it has anything new. Returns once the bucket has it.
@@ -151,7 +152,7 @@ class OpenFile:
         async with self.lock:
             self.check_conflict()
             if self.is_unsent and self.spool is not None:
-                await self._upload(self.spool, self.node.key, self._conditions())
+                await self._upload(self.spool, self.node.key, self._condition())
 
     async def upload_as(self, key: str, replaced: ObjectStat | None) -> None:
         """Put the file into the bucket under *key*, which it is about to get. Caller holds the lock.
@@ -160,8 +161,8 @@ class OpenFile:
         Raises: as ``upload``.
         """
         assert self.spool is not None
-        conditions = Conditions() if replaced is None else Conditions(if_match=replaced.etag)
-        await self._upload(self.spool, key, conditions)
+        condition = WriteCondition() if replaced is None else WriteCondition(if_match=replaced.etag)
+        await self._upload(self.spool, key, condition)
 
     def check_conflict(self) -> None:
         """Raise ConditionFailed if what was written here has lost against somebody else's object."""
@@ -176,14 +177,14 @@ class OpenFile:
     def _kept_at(self) -> str:
         return "" if self.spool is None else f"what was written here is in {self.spool.path}"
 
-    def _conditions(self) -> Conditions:
+    def _condition(self) -> WriteCondition:
         """Return what must hold of the key for the upload not to undo somebody else's work."""
         if self.base is not None:
-            return Conditions(if_match=self.base.etag)
+            return WriteCondition(if_match=self.base.etag)
         # A directory's marker, without bytes, is no file that anybody else has made.
-        return Conditions(if_none_match=not self.node.key.endswith("/"))
+        return WriteCondition(if_none_match=not self.node.key.endswith("/"))
 
-    async def _upload(self, spool: SpoolFile, key: str, conditions: Conditions) -> None:
+    async def _upload(self, spool: SpoolFile, key: str, condition: WriteCondition) -> None:
         if spool.poison is not None:
             raise spool.poison
         node, services = self.node, self._services
@@ -195,7 +196,7 @@ class OpenFile:
             if parent is not None:
                 services.namespace.note_change(parent, name, adds_or_removes=False)
             node.may_be_stored = True
-            answer = await self._publish(key, spool, headers, conditions)
+            answer = await self._publish(key, spool, headers, condition)
         except (ConditionFailed, StaleObject) as exc:
             await self._lose(spool, key, exc)
             return
@@ -206,7 +207,7 @@ class OpenFile:
             if isinstance(exc, Exception):
                 log.error("upload of %s failed (%s); its bytes are in %s", node.path(), exc, spool.path)
             raise
-        spool.unkeep()
+        spool.sent()
         self._unanswered.clear()
         self.state = advance(self.state, FileEvent.SENT)
         stat = stat_of(key, spool.size, answer, headers)
@@ -219,7 +220,7 @@ class OpenFile:
                 services.cache.keep(stat, await spool.read(ByteRange(0, stat.size), self._fetch_base))
 
     async def _publish(
-        self, key: str, spool: SpoolFile, headers: ObjectHeaders, conditions: Conditions
+        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
     ) -> WriteAnswer:
         """Send the file; what an earlier try of ours has stored unseen is no conflict.
 
@@ -227,7 +228,7 @@ class OpenFile:
         """
         uploader = self._services.uploader
         try:
-            return await self._send(key, spool, headers, conditions)
+            return await self._send(key, spool, headers, condition)
         except ConditionFailed as exc:
             try:
                 found = await self._services.store.head(key)
@@ -236,19 +237,17 @@ class OpenFile:
             if await uploader.would_make(found, spool):
                 return WriteAnswer(found.etag, found.last_modified_ns)
             if found.etag in self._unanswered:
-                return await self._send(key, spool, headers, Conditions(if_match=found.etag))
+                return await self._send(key, spool, headers, WriteCondition(if_match=found.etag))
             if self._services.on_conflict == "overwrite":
                 log.warning("%s was changed elsewhere, and is overwritten", self.node.path())
-                return await self._send(key, spool, headers, Conditions())
+                return await self._send(key, spool, headers, WriteCondition())
             raise
 
     async def _send(
-        self, key: str, spool: SpoolFile, headers: ObjectHeaders, conditions: Conditions
+        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
     ) -> WriteAnswer:
         try:
-            return await self._services.uploader.upload(
-                key, spool, headers, if_match=conditions.if_match, if_none_match=conditions.if_none_match
-            )
+            return await self._services.uploader.upload(key, spool, headers, condition=condition)
         except (StoreError, trio.Cancelled):
             if spool.size <= MAX_REMEMBERED_BYTES:
                 with trio.CancelScope(shield=True), suppress(FsError):
@@ -265,7 +264,7 @@ class OpenFile:
         if beside is None:
             self.state = advance(self.state, FileEvent.CONFLICT)
             with trio.CancelScope(shield=True):
-                await self.keep_spool()
+                await self.keep_spool(str(reason))
             log.error(
                 "%s was changed elsewhere (%s); what was written here is in %s",
                 node.path(),
@@ -273,7 +272,7 @@ class OpenFile:
                 spool.path,
             )
         else:
-            spool.unkeep()
+            spool.sent()
             self.state = advance(self.state, FileEvent.SENT)
             log.warning("%s was changed elsewhere; this host's version is %s", node.path(), beside)
         self.is_displaced = True
@@ -293,17 +292,29 @@ class OpenFile:
         try:
             await spool.fill(self._fetch_base)
             headers = await self.pending_headers(key)
-            await self._services.uploader.upload(beside, spool, headers, if_none_match=True)
+            await self._services.uploader.upload(
+                beside, spool, headers, condition=WriteCondition(if_none_match=True)
+            )
         except FsError as exc:
             log.warning("%s cannot be stored beside the other version (%s)", self.node.path(), exc)
             return None
         return beside
 
-    async def keep_spool(self) -> None:
-        """Let the spool file outlive this process: it has the only copy of what was written."""
+    async def keep_spool(self, conflict: str | None = None) -> None:
+        """Let the spool file outlive this process: it has the only copy of what was written.
+
+        *conflict*: why it lost against somebody else's object, None if it is to be sent again.
+        """
         if self.spool is not None:
             try:
-                await self.spool.keep(self.node.key)
+                if conflict is not None:
+                    await self.spool.conflict(conflict)
+                    return
+                if self.spool.poison is not None:
+                    await self.spool.park(str(self.spool.poison))
+                    return
+                headers = await self.pending_headers(self.node.key)
+                await self.spool.make_durable(SpoolState.QUEUED, key=self.node.key, headers=headers)
             except FsError as exc:
                 log.error("%s stays without a note of what it is: %s", self.spool.path, exc)
 
@@ -471,14 +482,14 @@ class OpenFiles:
             return
         self.lost += file.state is FileState.CONFLICT
         if file.spool is not None:
-            await file.spool.discard()
+            await _let_go(file, file.spool)
         self._services.namespace.table.unpin(file.node)
 
     async def discard_sent(self) -> None:
         """Take away the spools of files that are open but whose bytes the bucket has: the mount ends."""
         for file in self._files.values():
             if file.spool is not None and not (file.is_unsent and file.node.is_linked):
-                await file.spool.discard()
+                await _let_go(file, file.spool)
 
     def repoint(self, handle: Handle) -> None:
         """Let *handle* read the version that its file has now."""
@@ -490,6 +501,14 @@ class OpenFiles:
         for handle in self._handles.values():
             if handle.file is file:
                 self.repoint(handle)
+
+
+async def _let_go(file: OpenFile, spool: SpoolFile) -> None:
+    """Close *spool*; what lost against somebody else's object waits in the spool directory for the user."""
+    if file.state is FileState.CONFLICT:
+        await spool.close()
+    else:
+        await spool.discard()
 
 
 def stat_of(key: str, size: int, answer: WriteAnswer, headers: ObjectHeaders | None) -> ObjectStat:

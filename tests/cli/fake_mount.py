@@ -64,14 +64,14 @@ def mounted(config: MountConfig, on_ready: Ready, text: str) -> int:
 
     descriptor = bare_fuse.mount(config.mountpoint)
     signal.signal(signal.SIGTERM, end)
-    Path(config.spool_dir, "descriptors").write_text(repr(sorted(os.listdir("/proc/self/fd"), key=int)))
+    Path(config.spool_dir, "descriptors.data").write_text(repr(sorted(os.listdir("/proc/self/fd"), key=int)))
     print("printed by the background process", flush=True)
     warnings.warn("warned by the background process", stacklevel=1)
     bare_fuse.serve(descriptor, on_init=on_ready)
     while (Path(config.mountpoint).parent / "draining").exists():
         time.sleep(0.01)
     if not text:
-        Path(config.spool_dir, "descriptors").unlink()
+        Path(config.spool_dir, "descriptors.data").unlink()
     return int(text or 0)
 
 

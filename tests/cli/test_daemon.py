@@ -62,7 +62,7 @@ def test_the_process_keeps_nothing_of_its_caller(place: Place) -> None:
     assert session not in (state.pid, os.getsid(0))
     assert terminal == 0
     assert "Umask:\t0077" in (process / "status").read_text()
-    seen = ast.literal_eval((Path(state.spool_dir) / "descriptors").read_text())
+    seen = ast.literal_eval((Path(state.spool_dir) / "descriptors.data").read_text())
     # Standard ones, the log, /dev/fuse, the pipe to the parent, and the listing itself.
     assert len(seen) <= 7
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from s3mount.core.objects import ByteRange, MultipartUpload, ObjectHeaders, PartTag, WriteAnswer
+from s3mount.core.objects import (
+    ByteRange,
+    MultipartUpload,
+    ObjectHeaders,
+    PartTag,
+    WriteAnswer,
+    WriteCondition,
+)
 from s3mount.core.readahead import Readahead
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
@@ -75,7 +82,7 @@ def test_what_is_uploaded_is_what_is_read(store: ObjectStore, source: OpenDescri
             expected[PART - 2 : PART + 2] = b"over"
             del expected[-10:]
             await file.fill(reader.read)
-            await uploader.upload("k", file, HEADERS, if_match=stat.etag)
+            await uploader.upload("k", file, HEADERS, condition=WriteCondition(stat.etag))
             await file.discard()
 
             with pytest.raises(StaleObject):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import stat
@@ -19,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from s3mount.core.exits import Exit
 from s3mount.core.objects import ByteRange, ObjectStat
 from s3mount.core.parts import MAX_OBJECT_BYTES
+from s3mount.core.spool_record import INTERRUPTED, SpoolState
 from s3mount.data import disk
 from s3mount.data.spool import SpoolDir, SpoolFile
 from s3mount.data.spool_file import FETCH_BYTES, FETCHES_AT_ONCE
@@ -72,6 +72,11 @@ def random_bytes(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
+def data_files(path: str | Path) -> list[str]:
+    """Return the names of the files with users' bytes in a spool directory."""
+    return sorted(name for name in os.listdir(path) if name.endswith(".data"))
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A spool directory that is not there yet."""
@@ -110,7 +115,7 @@ def test_the_directory_is_made_for_its_user_alone(directory: Path) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE(os.stat(directory / "deep").st_mode) == 0o700
-    assert os.listdir(directory / "deep") == []
+    assert data_files(directory / "deep") == []
 
 
 def refused(path: Path) -> StartupError:
@@ -154,7 +159,7 @@ def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
 def test_two_mounts_do_not_share_a_directory(directory: Path) -> None:
     """The second is refused as long as the first is there."""
     first = SpoolDir(str(directory), cap_bytes=None, free_floor_bytes=0)
-    assert refused(directory).cause == "is in use by another mount"
+    assert refused(directory).cause == f"is in use by process {os.getpid()}"
     first.close()
     SpoolDir(str(directory), cap_bytes=None, free_floor_bytes=0).close()
 
@@ -592,7 +597,7 @@ def test_a_discarded_file_is_gone_and_closed(directory: Path) -> None:
         await file.write(0, b"x")
         await file.discard()
         await file.discard()
-        assert os.listdir(spool.path) == []
+        assert data_files(spool.path) == []
         for use in (file.write(0, b"x"), file.truncate(0), file.read(ByteRange(0, 1), Base(b"").fetch)):
             with pytest.raises(BadDescriptor):
                 await use
@@ -600,63 +605,22 @@ def test_a_discarded_file_is_gone_and_closed(directory: Path) -> None:
     play(directory, main)
 
 
-def test_a_kept_file_outlives_its_mount_with_a_note(directory: Path) -> None:
-    """The next mount finds the bytes, and what they were to become; they count against its cap."""
-    base = Base(random_bytes(100))
-
-    async def first(spool: SpoolDir) -> None:
-        file = await spool.create("old name", base.stat)
-        await file.write(90, b"unsent bytes")
-        path = await file.keep("dir/new name")
-        await file.discard()
-        assert path == file.path
-        facts = json.loads(content(path + ".json"))
-        assert (facts["key"], facts["size"], facts["base_etag"]) == ("dir/new name", 102, '"etag"')
-        assert stat.S_IMODE(os.stat(path + ".json").st_mode) == 0o600
-        assert spool.leftovers() == []
-
-    async def second(spool: SpoolDir) -> None:
-        (left,) = spool.leftovers()
-        assert left.note is not None
-        assert (left.size, left.note.key, left.note.present) == (102, "dir/new name", ((90, 102),))
-        assert content(left.path)[90:] == b"unsent bytes"
-        assert spool.used_bytes >= 4096
-
-    play(directory, first)
-    play(directory, second)
-
-
-def test_a_file_that_was_kept_and_then_sent_leaves_nothing(directory: Path) -> None:
-    """The retry succeeded: data and note go."""
-
-    async def main(spool: SpoolDir) -> None:
-        file = await spool.create("k")
-        await file.write(0, b"x")
-        await file.keep("k")
-        await file.keep("k")
-        file.unkeep()
-        await file.discard()
-        assert os.listdir(spool.path) == []
-        assert spool.used_bytes == 0
-
-    play(directory, main)
-
-
-def test_a_file_of_a_mount_that_died_is_found_without_a_note(directory: Path) -> None:
-    """Nothing is deleted that might be somebody's unsent bytes; broken notes are no notes."""
+def test_a_file_of_a_mount_that_died_is_found_and_parked(directory: Path) -> None:
+    """Nothing is deleted that might be somebody's unsent bytes, and nobody sends it unasked."""
 
     async def first(spool: SpoolDir) -> None:
         for name in "ab":
             file = await spool.create(name)
             await file.write(0, name.encode())
-            last = file.path
-        put(last + ".json", b'{"key": 1')
 
     async def second(spool: SpoolDir) -> None:
-        assert [(content(left.path), left.note) for left in spool.leftovers()] == [
-            (b"a", None),
-            (b"b", None),
+        found = [left.record for left in spool.leftovers()]
+        assert [(record.key, record.state, record.cause) for record in found] == [
+            ("a", SpoolState.PARKED, INTERRUPTED),
+            ("b", SpoolState.PARKED, INTERRUPTED),
         ]
+        files = [await spool.reopen(record) for record in found]
+        assert [await file.read(ByteRange(0, 9), Base(b"").fetch) for file in files] == [b"a", b"b"]
 
     play(directory, first)
     play(directory, second)

@@ -22,6 +22,7 @@ from s3mount.core.objects import (
     ObjectStat,
     PartTag,
     WriteAnswer,
+    WriteCondition,
 )
 from s3mount.data.uploader import ATTEMPTS, OpenDescriptor, Uploader, multipart_etag
 from s3mount.errors import (
@@ -153,10 +154,10 @@ def test_parts_go_side_by_side_within_one_limit_for_all_uploads(source: Make) ->
     run(main)
 
 
-@pytest.mark.parametrize("conditions", [{"if_match": '"x"'}, {"if_none_match": True}])
+@pytest.mark.parametrize("condition", [WriteCondition('"x"'), WriteCondition(if_none_match=True)])
 @pytest.mark.parametrize("size", [1, 2 * PART])
 def test_a_condition_is_checked_when_the_object_is_published(
-    source: Make, size: int, conditions: dict[str, object]
+    source: Make, size: int, condition: WriteCondition
 ) -> None:
     """Another writer's object stays, the upload is gone, and the caller is told."""
 
@@ -164,12 +165,7 @@ def test_a_condition_is_checked_when_the_object_is_published(
         store = MemoryStore()
         store.store("k", b"theirs")
         with pytest.raises(ConditionFailed):
-            await Uploader(store, part_size=PART).upload(
-                "k",
-                source(size),
-                PLAIN,
-                **conditions,  # type: ignore[arg-type]
-            )
+            await Uploader(store, part_size=PART).upload("k", source(size), PLAIN, condition=condition)
         assert store.body("k") == b"theirs"
         assert store.uploads() == []
 
@@ -234,7 +230,9 @@ def test_a_put_with_a_condition_is_not_repeated(source: Make) -> None:
     async def main() -> None:
         store = MemoryStore(after=failing("put", lambda: StoreTimeout("lost"), times=99))
         with pytest.raises(StoreTimeout):
-            await Uploader(store, part_size=PART).upload("k", source(1), PLAIN, if_none_match=True)
+            await Uploader(store, part_size=PART).upload(
+                "k", source(1), PLAIN, condition=WriteCondition(if_none_match=True)
+            )
         assert methods(store) == ["put"]
 
     run(main)
@@ -364,13 +362,13 @@ class RealTags(MemoryStore):
         raise StoreUnavailable(f"lost {answer.etag}")
 
 
-@pytest.mark.parametrize("conditions", [{}, {"if_none_match": True}])
-def test_a_lost_answer_to_complete_is_recognised(source: Make, conditions: dict[str, bool]) -> None:
+@pytest.mark.parametrize("condition", [WriteCondition(), WriteCondition(if_none_match=True)])
+def test_a_lost_answer_to_complete_is_recognised(source: Make, condition: WriteCondition) -> None:
     """If the object that is there can only be ours, the upload has succeeded."""
 
     async def main() -> None:
         store, file = RealTags(), source(2 * PART)
-        answer = await Uploader(store, part_size=PART).upload("k", file, PLAIN, **conditions)  # type: ignore[arg-type]
+        answer = await Uploader(store, part_size=PART).upload("k", file, PLAIN, condition=condition)
         assert answer.etag == store.stat("k").etag
         assert store.body("k") == body_of(file)
 

@@ -1,0 +1,121 @@
+"""A spool file's row in the journal, as the mount that owns the file keeps it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+from s3mount.core.objects import ObjectHeaders, ObjectStat, PartTag, WriteCondition
+from s3mount.core.spool_record import SpoolRecord, SpoolState
+from s3mount.data.journal_rows import SpoolRows
+from s3mount.errors import NoSpace
+
+log = logging.getLogger(__name__)
+
+
+class SpoolEntry:
+    """One row: ``record`` is what it says, or will say as soon as the disk has room again.
+
+    INVARIANT: before bytes of the file change, the row says WRITING, is_synced false and no parts; where
+    it said otherwise for good, it says so for good.
+    """
+
+    def __init__(self, rows: SpoolRows, record: SpoolRecord, boot_id: str) -> None:
+        self.record = record
+        self.is_unwanted = False
+        self._rows = rows
+        self._boot_id = boot_id
+        self._unwritten: set[str] = set()
+
+    @property
+    def needs_mark(self) -> bool:
+        """Whether :meth:`mark_changing` must be called before bytes change."""
+        record = self.record
+        has_parts = record.upload is not None and bool(record.upload.parts)
+        is_told = record.state is SpoolState.WRITING and not record.is_synced and not has_parts
+        return not (is_told or self.is_unwanted)
+
+    async def mark_changing(self) -> None:
+        """Say that bytes are about to change.
+
+        The parts that were sent are not those of the file any more. Their upload stays: whoever resumes
+        it compares each part with the bytes of the file, and many may still be the same.
+
+        Raises: NoSpace, FsError: the bytes must stay as they are then.
+        """
+        was_safe = self.record.is_synced
+        upload = None if self.record.upload is None else replace(self.record.upload, parts=())
+        self.write(state=SpoolState.WRITING, is_synced=False, cause="", upload=upload)
+        if was_safe:
+            await self.sync()
+
+    def write(self, **changes: Any) -> None:
+        """Change the row. Raises: NoSpace, FsError: nothing has changed then, in ``record`` neither."""
+        changes = self._with_time(changes)
+        late = {name: getattr(self.record, name) for name in self._unwritten}
+        self.record = self._rows.update(self.record, **{**late, **changes})
+        self._unwritten.clear()
+
+    def note(self, **changes: Any) -> None:
+        """Change the row if the disk has room, and with the next change else.
+
+        For what a crash may forget: it costs a try that would not have been needed, never a byte.
+        Raises: FsError (the disk failed).
+        """
+        try:
+            self.write(**changes)
+        except NoSpace as exc:
+            changes = self._with_time(changes)
+            log.debug("%s: %s are noted later: %s", self.record.file_name, sorted(changes), exc)
+            self._unwritten.update(changes)
+            self.record = replace(self.record, **changes)
+
+    async def sync(self) -> None:
+        """Return once the row as it is survives a power cut. Raises: NoSpace, FsError."""
+        if self._unwritten:
+            self.write()
+        await self._rows.journal.sync()
+
+    def abandon_upload(self) -> None:
+        """Let the upload in parts be aborted by whoever comes by. Raises: NoSpace, FsError."""
+        self.record = self._rows.abandon(self.record)
+
+    def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition, **facts: Any) -> None:
+        """Say that the file is whole and is being sent to *key*; *facts* describe its bytes."""
+        record = self.record
+        if record.upload is not None and (record.key != key or record.headers != headers):
+            self.abandon_upload()
+        told = {"key": key, "headers": headers, "condition": condition}
+        self.note(state=SpoolState.UPLOADING, cause="", **told, **facts)
+
+    def rekey(self, key: str, condition: WriteCondition, base: ObjectStat | None) -> None:
+        """Say that the file is to become *key*, over *base*; what was begun for the old key is given up."""
+        if self.is_unwanted:
+            return
+        self.abandon_upload()
+        self.write(key=key, condition=condition, base=base, unanswered=())
+
+    def add_part(self, tag: PartTag) -> None:
+        """Note a part that was sent. Raises: as :meth:`note`."""
+        try:
+            self.record = self._rows.add_part(self.record, tag)
+        except NoSpace:
+            upload = self.record.upload
+            assert upload is not None
+            parts = (*(part for part in upload.parts if part.number != tag.number), tag)
+            self.note(upload=replace(upload, parts=parts))
+
+    def delete(self) -> None:
+        """Remove the row. Raises: NoSpace, FsError."""
+        self._rows.delete(self.record)
+
+    async def tidy(self) -> None:
+        """Let the journal do what nobody waits for. Cancel: not once it has begun."""
+        await self._rows.journal.tidy()
+
+    def _with_time(self, changes: dict[str, Any]) -> dict[str, Any]:
+        if "state" not in changes or changes["state"] is self.record.state:
+            return changes
+        return {**changes, "changed_ns": time.time_ns(), "boot_id": self._boot_id}

@@ -1,0 +1,57 @@
+"""The memory of a spool file's uploads, in its row of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from s3mount.core.objects import MultipartUpload, PartTag
+from s3mount.core.spool_record import Fingerprint, SpoolUpload
+from s3mount.data.spool_entry import SpoolEntry
+
+MAX_UNANSWERED = 8
+"""Tries whose answers were lost, the latest; more in a row at one key are not told from strangers."""
+
+
+class SpoolLedger:
+    """An :class:`s3mount.data.uploader_ledger.UploadLedger` over an entry of the journal.
+
+    Args:
+        secure: makes file and row safe from a power cut.
+    """
+
+    def __init__(self, entry: SpoolEntry, secure: Callable[[], Awaitable[None]]) -> None:
+        self._entry = entry
+        self._secure = secure
+
+    @property
+    def upload(self) -> SpoolUpload | None:
+        return self._entry.record.upload
+
+    @property
+    def unanswered(self) -> tuple[Fingerprint, ...]:
+        return self._entry.record.unanswered
+
+    def asked(self, asked_ns: int) -> None:
+        self._entry.note(upload=SpoolUpload(asked_ns))
+
+    def begun(self, upload: MultipartUpload, part_size: int) -> None:
+        asked = self._entry.record.upload
+        assert asked is not None
+        self._entry.note(upload=replace(asked, upload=upload, part_size=part_size))
+
+    def sent(self, tag: PartTag) -> None:
+        self._entry.add_part(tag)
+
+    def ended(self) -> None:
+        self._entry.note(upload=None)
+
+    def given_up(self) -> None:
+        self._entry.abandon_upload()
+
+    def lost(self, fingerprint: Fingerprint) -> None:
+        others = [one for one in self._entry.record.unanswered if one != fingerprint]
+        self._entry.note(unanswered=(*others, fingerprint)[-MAX_UNANSWERED:])
+
+    async def secure(self) -> None:
+        await self._secure()

@@ -1,0 +1,215 @@
+"""What is done with what earlier mounts left in a spool directory, before a new one works there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from s3mount.core.objects import ByteRange, ObjectStat
+from s3mount.core.spool_record import (
+    DAMAGED,
+    DATA_SUFFIX,
+    NO_KEY,
+    SENDABLE,
+    UNKNOWN_KEY,
+    Action,
+    Decision,
+    SpoolRecord,
+    SpoolState,
+    doubt_file,
+    what_to_do,
+)
+from s3mount.data.journal import Journal, JournalDamaged, move_aside
+from s3mount.data.journal_rows import SpoolRows
+
+log = logging.getLogger(__name__)
+
+NOTE_SUFFIX = ".json"
+"""Versions before the journal put a note with this suffix beside each file that they kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that an earlier mount left, as its row is now, and what is to be done with it."""
+
+    record: SpoolRecord
+    decision: Decision
+
+
+def open_journal(directory: str) -> tuple[SpoolRows, bool]:
+    """Open the journal; one that cannot be read is moved aside. Return it and whether that was so.
+
+    Raises: JournalTooNew, NoSpace, FsError.
+    """
+    try:
+        return _opened(directory), False
+    except JournalDamaged as exc:
+        aside = move_aside(directory)
+        log.error(
+            "the journal of the spool in %s is damaged (%s): it is now %s, and its files wait for you",
+            directory,
+            exc,
+            aside,
+        )
+        return _opened(directory), True
+
+
+def _opened(directory: str) -> SpoolRows:
+    journal = Journal(directory)
+    try:
+        rows = SpoolRows(journal)
+        rows.all()
+    except BaseException:
+        journal.close()
+        raise
+    return rows
+
+
+def recover(directory: str, rows: SpoolRows, boot_id: str, *, is_new_after_damage: bool) -> list[Leftover]:
+    """Bring rows and files together, park what cannot be finished, and return what is left.
+
+    Every row is taken for a dead mount's: the caller holds the directory's lock.
+
+    Raises: NoSpace, FsError, OSError.
+    """
+    found = {entry.name for entry in os.scandir(directory) if entry.name.endswith(DATA_SUFFIX)}
+    left = []
+    for record in rows.all():
+        if record.file_name not in found:
+            _drop_row(rows, record)
+        elif (leftover := _judged(directory, rows, record, boot_id)) is not None:
+            left.append(leftover)
+        found.discard(record.file_name)
+    for name in sorted(found):
+        orphan = _adopted(directory, rows, name, boot_id, DAMAGED if is_new_after_damage else NO_KEY)
+        if orphan is not None:
+            left.append(Leftover(orphan, Decision(Action.LEAVE, orphan.cause)))
+    return left
+
+
+def _drop_row(rows: SpoolRows, record: SpoolRecord) -> None:
+    if record.state is not SpoolState.DONE and record.size:
+        log.warning(
+            "the spool's journal has a row of %s (%s), and its file %s is gone",
+            record.key,
+            record.state.value,
+            record.file_name,
+        )
+    rows.delete(record)
+
+
+def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) -> Leftover | None:
+    """Decide about a row that has its file; None if both are gone now."""
+    path = os.path.join(directory, record.file_name)
+    decision = what_to_do(record, boot_id, is_dead_mount=True)
+    if decision.action is Action.DROP:
+        os.unlink(path)
+        rows.delete(record)
+        return None
+    size = os.lstat(path).st_size
+    if record.state in SENDABLE and (doubt := doubt_file(record, size)) is not None:
+        decision = Decision(Action.PARK, doubt)
+    if decision.action is not Action.PARK:
+        return Leftover(record, decision)
+    if record.state is SpoolState.WRITING:
+        record = rows.update(record, **_facts_on_disk(path, record))
+    record = rows.update(record, state=SpoolState.PARKED, cause=decision.cause)
+    return Leftover(record, Decision(Action.LEAVE, record.cause))
+
+
+def _facts_on_disk(path: str, record: SpoolRecord) -> dict[str, object]:
+    """Return what a file's row is to say of its bytes, which only the dead process knew exactly.
+
+    Where there was no object underneath, what is no data is a hole. Else the blocks that have data are
+    what was written, up to the bytes around them in their first and last block.
+    """
+    size = os.lstat(path).st_size
+    limit = min(record.base_limit, size)
+    present = (ByteRange(0, size),) if record.base is None and size else tuple(_data_in(path))
+    return {"size": size, "base_limit": limit, "present": present}
+
+
+def _adopted(directory: str, rows: SpoolRows, name: str, boot_id: str, cause: str) -> SpoolRecord | None:
+    """Give a file that has no row one; None if there is nothing in it, and it is gone now."""
+    path = os.path.join(directory, name)
+    noted = _from_note(path, name)
+    if noted is not None:
+        record = rows.insert(noted)
+        os.unlink(path + NOTE_SUFFIX)
+        return record
+    if not _data_in(path):
+        # Made by a mount that the power cut off before its journal was safe; nothing was written to it.
+        os.unlink(path)
+        return None
+    facts = os.lstat(path)
+    return rows.insert(
+        SpoolRecord(
+            id=0,
+            file_name=name,
+            key=UNKNOWN_KEY,
+            state=SpoolState.PARKED,
+            size=facts.st_size,
+            present=(ByteRange(0, facts.st_size),),
+            changed_ns=facts.st_mtime_ns,
+            cause=cause,
+            boot_id=boot_id,
+        )
+    )
+
+
+def _from_note(path: str, name: str) -> SpoolRecord | None:
+    """Return the record of a file that an earlier version kept, None if it left no note."""
+    try:
+        with open(path + NOTE_SUFFIX, encoding="utf-8") as file:
+            note = json.load(file)
+        size = os.lstat(path).st_size
+        ranges = [(0, size)] if note["present"] is None else note["present"]
+        limit, etag = int(note["base_limit"]), note["base_etag"]
+        poison = note["poison"]
+        return SpoolRecord(
+            id=0,
+            file_name=name,
+            key=str(note["key"]),
+            state=SpoolState.PARKED,
+            base=None if etag is None else ObjectStat(str(note["key"]), limit, str(etag), 0),
+            base_limit=limit,
+            size=size,
+            present=tuple(ByteRange(int(start), int(stop)) for start, stop in ranges if start < stop),
+            changed_ns=int(note["time_ns"]),
+            cause=f"an earlier version of s3mount could not upload it{f': {poison}' if poison else ''}",
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _data_in(path: str) -> list[ByteRange]:
+    """Return where the file at *path* is no hole."""
+    found = []
+    position = 0
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with suppress(_NoMoreData):
+            while True:
+                start = _seek(fd, position, os.SEEK_DATA)
+                position = _seek(fd, start, os.SEEK_HOLE)
+                found.append(ByteRange(start, position))
+    finally:
+        os.close(fd)
+    return found
+
+
+class _NoMoreData(Exception):
+    pass
+
+
+def _seek(fd: int, position: int, whence: int) -> int:
+    try:
+        return os.lseek(fd, position, whence)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:
+            raise _NoMoreData from None
+        raise
