@@ -148,7 +148,11 @@ async def build_file_system(
         )
     )
     spool_dir = SpoolDir(
-        config.spool_dir, cap_bytes=config.spool_cap_bytes, free_floor_bytes=config.spool_free_bytes
+        config.spool_dir,
+        cap_bytes=config.spool_cap_bytes,
+        free_floor_bytes=config.spool_free_bytes,
+        mountpoint=config.mountpoint,
+        source=config.source,
     )
     stack.callback(spool_dir.close)
     if leftovers := spool_dir.leftovers():
@@ -162,7 +166,12 @@ async def build_file_system(
         namespace=namespace,
         cache=cache,
         spool_dir=spool_dir,
-        uploader=Uploader(store, part_size=config.part_size, concurrency=config.upload_concurrency),
+        uploader=Uploader(
+            store,
+            part_size=config.part_size,
+            concurrency=config.upload_concurrency,
+            begun=spool_dir.rows,
+        ),
         new_readahead=lambda: Readahead(config.block_size, cap_bytes=config.read_ahead_bytes),
         on_conflict=config.on_conflict,
     )

@@ -6,10 +6,10 @@ The limits (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from s3mount.core.objects import ByteRange
+from s3mount.core.objects import ByteRange, MultipartUpload
 from s3mount.errors import FileTooLarge
 
 MIB = 1 << 20
@@ -83,3 +83,41 @@ def _multipart(size: int, wished: int) -> Multipart:
     smallest = -(-size // MAX_PARTS)
     part_size = max(min(wished, MAX_PART_BYTES), MIN_PART_BYTES, smallest)
     return Multipart(size, -(-part_size // MIB) * MIB)
+
+
+STRAY_GRAIN_NS = 1_000_000_000
+"""Some servers tell the time of an upload in whole seconds."""
+
+STRAY_WINDOW_NS = 15 * 60 * 1_000_000_000
+"""A request that may have begun an upload has done it after this long, retries included, or never."""
+
+
+def strays(
+    listed: Sequence[MultipartUpload],
+    own: MultipartUpload,
+    *,
+    elapsed_ns: int,
+    known: Collection[str],
+) -> list[MultipartUpload]:
+    """Return the uploads that may have been begun by a request whose answer was lost.
+
+    Only the server's clock counts: *own* was begun just now, the request *elapsed_ns* before it.
+
+    Args:
+        listed: what the server has of the key, *own* among it.
+        known: ids of uploads of this key that somebody here goes on with.
+    """
+    now_ns = next((one.begun_ns for one in listed if one == own), None)
+    if now_ns is None:
+        return []
+    first = now_ns - elapsed_ns - STRAY_GRAIN_NS
+    last = now_ns - elapsed_ns + STRAY_WINDOW_NS + STRAY_GRAIN_NS
+    return [
+        one
+        for one in listed
+        if one.key == own.key
+        and one != own
+        and one.upload_id not in known
+        and one.begun_ns is not None
+        and first <= one.begun_ns <= last
+    ]

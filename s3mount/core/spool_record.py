@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from s3mount.core.answers import same_etag
 from s3mount.core.objects import (
     ByteRange,
     MultipartUpload,
@@ -54,14 +55,24 @@ class SpoolUpload:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells an object with certain bytes from others: their size, and the ETag that S3 gives them.
+    """What tells an object with certain bytes from others: size, the ETag that S3 gives it, and CRC32.
 
-    ``etag`` has quotes: the MD5 of a body sent in one PUT, the MD5 of the parts' MD5s and their number
-    else.
+    ``etag`` has quotes: the MD5 of a body sent in one PUT, else the MD5 of the parts' MD5s and their
+    number. ``crc32`` is base64: of the body, else of the parts' checksums, without their number; None
+    where nobody knows it.
     """
 
     size: int
     etag: str
+    crc32: str | None = None
+
+    def matches(self, stat: ObjectStat) -> bool:
+        """Return whether *stat* can only be the object that this is of."""
+        if stat.size != self.size:
+            return False
+        # Some servers give a checksum of checksums without the number of parts behind it.
+        crc32 = (stat.crc32 or "").partition("-")[0]
+        return same_etag(stat.etag, self.etag) or (self.crc32 is not None and crc32 == self.crc32)
 
 
 @dataclass(frozen=True, slots=True)

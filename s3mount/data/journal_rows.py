@@ -254,7 +254,7 @@ def _dumped_upload(upload: SpoolUpload | None) -> str | None:
 
 
 def _dumped_tries(tries: tuple[Fingerprint, ...]) -> str:
-    return json.dumps([(one.size, one.etag) for one in tries])
+    return json.dumps([(one.size, one.etag, one.crc32) for one in tries])
 
 
 _DUMP: Final[dict[str, Callable[[Any], object]]] = {

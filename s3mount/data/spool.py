@@ -16,6 +16,7 @@ from s3mount.core.spool_record import (
     DATA_SUFFIX,
     NO_CONDITION,
     SENDABLE,
+    Fingerprint,
     SpoolRecord,
     SpoolState,
     doubt_file,
@@ -28,6 +29,7 @@ from s3mount.data.spool_file import SpoolFile
 from s3mount.data.spool_holder import Holder, holder_of, lock
 from s3mount.data.spool_recovery import Leftover, open_journal, recover
 from s3mount.data.spool_space import SpoolSpace
+from s3mount.data.uploader_settle import content, fingerprint_of, fingerprint_of_parts
 from s3mount.errors import FsError, StartupError
 
 __all__ = ["Leftover", "SpoolDir", "SpoolFile"]
@@ -152,6 +154,8 @@ class SpoolDir:
         self._space.refund(self._found.pop(record.file_name, 0))
         file = self._opened(record, fd)
         self._space.used_bytes += file.charged_bytes  # they are there, cap or not
+        if record.state is SpoolState.UPLOADING:
+            await _remember_try(file)
         return file
 
     def records(self) -> list[SpoolRecord]:
@@ -257,6 +261,20 @@ def _open_directory(path: str) -> int:
         return fd
     os.close(fd)
     raise _refused(path, cause)
+
+
+async def _remember_try(file: SpoolFile) -> None:
+    """Note what the server may have of *file*: the process that was sending it got no answer.
+
+    Raises: FsError (the disk failed).
+    """
+    upload = file.record.upload
+    if upload is None:
+        sent: Fingerprint | None = fingerprint_of(await content(file))
+    else:
+        sent = fingerprint_of_parts(upload.parts)
+    if sent is not None and sent.size == file.size:
+        file.ledger.lost(sent)
 
 
 def _in_use(path: str) -> StartupError:

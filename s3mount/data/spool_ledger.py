@@ -20,6 +20,8 @@ class SpoolLedger:
         secure: makes file and row safe from a power cut.
     """
 
+    is_resumable = True
+
     def __init__(self, entry: SpoolEntry, secure: Callable[[], Awaitable[None]]) -> None:
         self._entry = entry
         self._secure = secure

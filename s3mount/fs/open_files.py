@@ -28,7 +28,7 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolDir, SpoolFile
 from s3mount.data.uploader import Uploader
-from s3mount.errors import BadDescriptor, ConditionFailed, FsError, NotFound, StaleObject, StoreError
+from s3mount.errors import BadDescriptor, ConditionFailed, FsError, NotFound, StaleObject
 from s3mount.meta.inodes import FileNode
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.observations import stored_attributes
@@ -37,9 +37,6 @@ from s3mount.store.base import ObjectStore
 log = logging.getLogger(__name__)
 
 Buffer = bytes | memoryview
-
-#: A failed upload of no more than this is remembered by its ETag, in case it was carried out unseen.
-MAX_REMEMBERED_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,6 @@ class OpenFile:
     uploads the file.
     INVARIANT: ``state`` is not CLEAN only while there is a spool.
     ``is_displaced``: somebody else's object has taken the name, and what this host wrote is elsewhere.
-    ``_unanswered`` are the ETags of uploads that failed without an answer: found in the bucket, they are
-    our own.
     """
 
     def __init__(self, services: FileServices, node: FileNode) -> None:
@@ -74,7 +69,6 @@ class OpenFile:
         self.spool: SpoolFile | None = None
         self.base = node.stat
         self.is_displaced = False
-        self._unanswered: set[str] = set()
         self._services = services
 
     @property
@@ -208,7 +202,6 @@ class OpenFile:
                 log.error("upload of %s failed (%s); its bytes are in %s", node.path(), exc, spool.path)
             raise
         spool.sent()
-        self._unanswered.clear()
         self.state = advance(self.state, FileEvent.SENT)
         stat = stat_of(key, spool.size, answer, headers)
         self.published(stat)
@@ -222,37 +215,25 @@ class OpenFile:
     async def _publish(
         self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
     ) -> WriteAnswer:
-        """Send the file; what an earlier try of ours has stored unseen is no conflict.
+        """Send the file.
 
         Raises: ConditionFailed (somebody else's object is there), what the store raises.
         """
-        uploader = self._services.uploader
         try:
             return await self._send(key, spool, headers, condition)
-        except ConditionFailed as exc:
-            try:
-                found = await self._services.store.head(key)
-            except NotFound:
-                raise exc from None
-            if await uploader.would_make(found, spool):
-                return WriteAnswer(found.etag, found.last_modified_ns)
-            if found.etag in self._unanswered:
-                return await self._send(key, spool, headers, WriteCondition(if_match=found.etag))
-            if self._services.on_conflict == "overwrite":
-                log.warning("%s was changed elsewhere, and is overwritten", self.node.path())
-                return await self._send(key, spool, headers, WriteCondition())
-            raise
+        except ConditionFailed:
+            if self._services.on_conflict != "overwrite":
+                raise
+        log.warning("%s was changed elsewhere, and is overwritten", self.node.path())
+        return await self._send(key, spool, headers, WriteCondition())
 
     async def _send(
         self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
     ) -> WriteAnswer:
-        try:
-            return await self._services.uploader.upload(key, spool, headers, condition=condition)
-        except (StoreError, trio.Cancelled):
-            if spool.size <= MAX_REMEMBERED_BYTES:
-                with trio.CancelScope(shield=True), suppress(FsError):
-                    self._unanswered.add(await self._services.uploader.expected_etag(spool))
-            raise
+        spool.begin_upload(key, headers, condition)
+        return await self._services.uploader.upload(
+            key, spool, headers, condition=condition, ledger=spool.ledger
+        )
 
     async def _lose(self, spool: SpoolFile, key: str, reason: FsError) -> None:
         """Leave the name to somebody else's object. What was written here stays, where the option says.

@@ -191,7 +191,7 @@ def test_an_upload_that_vanished_is_no_conflict(minio: Server, make_mount: MakeM
         gone = error(404, "NoSuchUpload")
         with proxy.rule(gone, operation="CompleteMultipartUpload"), pytest.raises(OSError) as caught:
             os.fsync(descriptor)
-        assert caught.value.errno == errno.ENOENT
+        assert caught.value.errno == errno.EIO
         os.fsync(descriptor)
         assert _close(descriptor) == 0
     assert bucket.get("f") == b"x" * 12 * MIB

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from s3mount.core.contents import crc32_text
+from s3mount.core.contents import crc32_of_parts, crc32_text, etag_of_parts
 from s3mount.core.objects import (
     Body,
     ByteRange,
@@ -246,7 +246,8 @@ class MemoryStore:
             raise StoreError("MalformedXML: no parts")
         del self._uploads[upload.upload_id]
         stored = self._put(upload.key, b"".join(bodies), begun.headers)
-        stored.etag = f"{stored.etag[:-1]}-{len(bodies)}{stored.etag[-1]}"
+        stored.etag = f'"{etag_of_parts(parts)}"'
+        stored.crc32 = f"{crc32_of_parts(parts)}-{len(bodies)}"
         await self.after(call)
         return WriteAnswer(stored.etag, stored.modified_ns)
 
