@@ -7,12 +7,14 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from s3mount.config import MountConfig
-from s3mount.config.machine import state_dir
+from s3mount.config.machine import raise_descriptor_limit, state_dir
+from s3mount.core.descriptors import plan_descriptors
 from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
 from s3mount.core.readahead import Readahead
@@ -20,8 +22,10 @@ from s3mount.core.server_facts import ServerFacts
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
 from s3mount.data.budgeted_store import BudgetedStore
+from s3mount.data.descriptors import SpoolDescriptors
 from s3mount.data.spool import SpoolDir
 from s3mount.data.uploader import Uploader
+from s3mount.errors import StartupError
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
@@ -61,7 +65,7 @@ def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
 
 
 async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
-    options = client_options(config)
+    options, descriptors = limited(client_options(config), raise_descriptor_limit())
     first_answer = await check(options, config.prefix)
     client = build_client(options)
     s3 = S3Store(client, options)
@@ -70,7 +74,7 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
         facts = await find_facts(config, checked, first_answer, client.meta.endpoint_url)
         async with AsyncExitStack() as stack:
             initialised = trio.Event()
-            fs = await build_file_system(config, ConditionalStore(checked, facts), facts, stack)
+            fs = await build_file_system(config, ConditionalStore(checked, facts), facts, descriptors, stack)
             operations = Operations(
                 fs,
                 Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
@@ -122,7 +126,11 @@ async def _give_up_on(signals: AsyncIterator[int], scope: trio.CancelScope, term
 
 
 async def build_file_system(
-    config: MountConfig, store: ObjectStore, facts: ServerFacts, stack: AsyncExitStack
+    config: MountConfig,
+    store: ObjectStore,
+    facts: ServerFacts,
+    descriptors: SpoolDescriptors,
+    stack: AsyncExitStack,
 ) -> FileSystem:
     """Wire the layers between the store and the kernel; what must be closed goes onto *stack*.
 
@@ -177,7 +185,7 @@ async def build_file_system(
     )
     defaults = _defaults(config)
     open_files = OpenFiles(services)
-    files = Files(services, open_files, defaults, read_only=config.read_only)
+    files = Files(services, open_files, defaults, descriptors, read_only=config.read_only)
     tree = Tree(services, open_files, defaults, read_only=config.read_only)
     return FileSystem(
         namespace=namespace,
@@ -266,6 +274,33 @@ def client_options(config: MountConfig) -> ClientOptions:
             meta=config.metadata_concurrency,
         ),
     )
+
+
+def limited(options: ClientOptions, limit: int) -> tuple[ClientOptions, SpoolDescriptors]:
+    """Fit connections and spool files into *limit* file descriptors.
+
+    Raises: StartupError (too few even for one of each).
+    """
+    wanted = options.connections
+    try:
+        plan = plan_descriptors(limit, wanted.each)
+    except ValueError as exc:
+        raise StartupError(
+            "file descriptors",
+            str(exc),
+            "raise the hard limit: ulimit -Hn, LimitNOFILE= in a unit",
+            Exit.CONFIG,
+        ) from exc
+    if plan.connections != wanted.each:
+        log.warning(
+            "only %d file descriptors are permitted: %d connections instead of %d, "
+            "and %d files open for writing",
+            limit,
+            sum(plan.connections),
+            wanted.total,
+            plan.spool_files,
+        )
+    return replace(options, connections=Connections(*plan.connections)), SpoolDescriptors(plan.first_reserved)
 
 
 def mount_options(config: MountConfig) -> set[str]:
