@@ -17,13 +17,14 @@
     +-- ReadOnly                 EROFS
     +-- NoSpace                  ENOSPC        the spool is full
     +-- FileTooLarge             EFBIG         over what S3 can store
-    +-- TooManyFiles             ENFILE        no descriptor left for a spool file
     +-- BadDescriptor            EBADF
     +-- StaleObject              ESTALE        the object changed under an open handle
     +-- ConditionFailed          ESTALE        a conditional write met another writer's object
     |   +-- WriteRace            ESTALE        it met another write that is still under way
     +-- StoreError               EIO           the store failed; never "not found", never "empty"
         +-- StoreUnavailable     EIO           cannot reach it, it is overloaded, or it broke off
+        |   +-- SlowDown         EIO           it asks for fewer requests
+        |   +-- NoSuchBucket     EIO           the bucket is not there, or elsewhere
         +-- BadAnswer            EIO           it answered something that cannot be true
         +-- StoreTimeout         ETIMEDOUT     no answer within the deadline
 
@@ -128,12 +129,6 @@ class FileTooLarge(FsError):
     errno = errno.EFBIG
 
 
-class TooManyFiles(FsError):
-    """This process may not open another file: the limit is its own, not the calling program's (EMFILE)."""
-
-    errno = errno.ENFILE
-
-
 class BadDescriptor(FsError):
     """The handle is not open for this."""
 
@@ -162,6 +157,22 @@ class StoreError(FsError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached, is overloaded, or broke off."""
+
+
+class SlowDown(StoreUnavailable):
+    """The store asks for fewer requests.
+
+    Args:
+        retry_after_s: after how long it wants the next one, if it says so.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NoSuchBucket(StoreUnavailable):
+    """The bucket is not there (any more), or the server points elsewhere: asking again is of no use."""
 
 
 class BadAnswer(StoreError):

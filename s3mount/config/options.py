@@ -415,7 +415,13 @@ OPTIONS: tuple[Option, ...] = (
     _number("metadata-concurrency", SPEED, 16, "HEADs, LISTs, copies and deletes at once."),
     _time("connect-timeout", "connect_timeout_s", SPEED, 5.0, "For the server to accept a connection."),
     _time("read-timeout", "read_timeout_s", SPEED, 30.0, "For the next bytes of an answer."),
-    _number("attempts", SPEED, 4, "How often a request that failed on the way is sent, the first included."),
+    _number(
+        "attempts",
+        SPEED,
+        4,
+        "How often a request that failed on the way is sent, the first included. One that is told to slow "
+        "down is repeated until --operation-timeout.",
+    ),
     _time(
         "operation-timeout",
         "operation_timeout_s",

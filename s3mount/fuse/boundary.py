@@ -17,12 +17,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import pyfuse3
 import trio
 
+from s3mount.core.deadlines import with_transfer
 from s3mount.errors import FsError, collapsed
 
 log = logging.getLogger(__name__)
-
-#: Bytes per second below which a transfer is given up: what a deadline adds for its size.
-SLOWEST_TRANSFER = 512 * 1024
 
 #: Errnos that programs ask for all day: not worth an INFO line.
 _ORDINARY = {errno.ENOENT, errno.ENOSYS, errno.EEXIST, errno.ENOTEMPTY, errno.ENODATA}
@@ -55,7 +53,7 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
         began = time.monotonic()
         number = 0
         try:
-            timeout_s = self.operation_timeout_s + self.transfer_bytes(name, args) / SLOWEST_TRANSFER
+            timeout_s = with_transfer(self.operation_timeout_s, self.transfer_bytes(name, args))
             with trio.move_on_after(timeout_s), collapsed():
                 return await handler(self, *args, **kwargs)
             number = errno.ETIMEDOUT

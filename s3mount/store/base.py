@@ -27,7 +27,8 @@ class ObjectStore(Protocol):
     """One bucket. Keys are whole keys: a mount's prefix is none of the store's business.
 
     Every method raises AccessDenied, StoreUnavailable, StoreTimeout or BadAnswer beside what it
-    lists. Reads (head, list, get) may be cancelled at any time; writes run to their end once begun.
+    lists. Reads (head, list, get) may be cancelled at any time; writes run to their end once begun, or to
+    their deadline or their caller's, and nobody knows then what they did (StoreTimeout).
     """
 
     async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
@@ -61,8 +62,7 @@ class ObjectStore(Protocol):
         The body is bound to ETag *if_match*, so one read never mixes two versions. *background* marks
         a hint (read-ahead) that must not delay a waiting reader.
 
-        Cancel: returns at once; the request ends by itself within the read timeout and may still
-        write into *buffer*: never reuse it.
+        Cancel: returns at once; the request is ended, and may still write into *buffer*: never reuse it.
         Raises: NotFound, StaleObject (412), InvalidArgument (416: beyond the end).
         """
 

@@ -6,9 +6,6 @@ import http.client
 import io
 import os
 import re
-import socket
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,8 +14,7 @@ from urllib3.exceptions import HTTPError
 from s3mount.core.objects import Body, ByteRange, FileSlice
 from s3mount.errors import BadAnswer
 
-# A wait for the socket ends at the latest after this much, so that an abort is noticed; larger pieces
-# gain nothing measurable.
+# Larger pieces gain nothing measurable.
 PIECE_BYTES: Final = 1024 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -71,42 +67,6 @@ def request_body(body: Body) -> bytes | SliceReader:
     return body if isinstance(body, bytes) else SliceReader(body)
 
 
-class Exchange:
-    """The connection that one GET is being read from, so that whoever gives up can end it at once.
-
-    INVARIANT: the socket is known here only while this exchange owns it; both sides hold the lock, so an
-    abort can never hit the connection's next request.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self.aborted = False
-
-    def adopt(self, connection_socket: socket.socket | None) -> None:
-        """Own the socket; an abort that came before closes it now."""
-        with self._lock:
-            self._socket = connection_socket
-            if self.aborted:
-                self._shut()
-
-    def let_go(self) -> None:
-        """The body is read: the connection goes back to the pool."""
-        with self._lock:
-            self._socket = None
-
-    def abort(self) -> None:
-        """End the request from another thread; its reader sees an early end."""
-        with self._lock:
-            self.aborted = True
-            self._shut()
-
-    def _shut(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-
 @dataclass(frozen=True, slots=True)
 class Received:
     """How much of a body came, and what ended it early; None where it ended by itself."""
@@ -115,7 +75,7 @@ class Received:
     failure: Exception | None
 
 
-def read_body(raw: Any, buffer: memoryview, exchange: Exchange) -> Received:
+def read_body(raw: Any, buffer: memoryview) -> Received:
     """Read the body of urllib3 response *raw* into *buffer*, which is as long as the body should be.
 
     The connection goes back to the pool after exactly that many bytes, and is closed otherwise.
@@ -126,10 +86,9 @@ def read_body(raw: Any, buffer: memoryview, exchange: Exchange) -> Received:
     source = getattr(raw, "_fp", None)
     if not isinstance(source, http.client.HTTPResponse):
         source = raw
-    exchange.adopt(_socket_of(raw))
     received = 0
     try:
-        while received < len(buffer) and not exchange.aborted:
+        while received < len(buffer):
             count = source.readinto(buffer[received : received + PIECE_BYTES])
             if not count:
                 break
@@ -137,20 +96,13 @@ def read_body(raw: Any, buffer: memoryview, exchange: Exchange) -> Received:
         whole = received == len(buffer)
         if whole and source.read(1):
             raise BadAnswer(f"GET answered with more than the {len(buffer)} bytes asked for")
-        exchange.let_go()
-        if whole and not exchange.aborted:
+        if whole:
             raw.release_conn()
     except (OSError, http.client.HTTPException, HTTPError) as exc:
         return Received(received, exc)
     finally:
-        exchange.let_go()
         raw.close()
     return Received(received, None)
-
-
-def _socket_of(raw: Any) -> socket.socket | None:
-    found = getattr(getattr(raw, "connection", None), "sock", None)
-    return found if isinstance(found, socket.socket) else None
 
 
 def parse_content_range(text: str | None) -> tuple[ByteRange, int | None] | None:

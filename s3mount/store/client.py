@@ -1,4 +1,4 @@
-"""Build the botocore client: credentials, endpoint, addressing, timeouts, the only retry policy."""
+"""Build the botocore client: credentials, endpoint, addressing, timeouts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from botocore.loaders import create_loader
 
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
+from s3mount.store.exchange import use_our_connections
 from s3mount.store.hooks import install_hooks
 
 AddressingStyle = Literal["auto", "path", "virtual"]
@@ -40,14 +41,9 @@ class Connections:
     meta: int = 16
 
     @property
-    def each(self) -> tuple[int, int, int, int]:
-        """The numbers in the order of the fields."""
-        return self.get, self.background_get, self.upload, self.meta
-
-    @property
     def total(self) -> int:
         """Size of the connection pool."""
-        return sum(self.each)
+        return self.get + self.background_get + self.upload + self.meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +57,9 @@ class ClientOptions:
         addressing_style: auto is path style for every endpoint that is not AWS.
         checksums: auto sends CRC32 and stops when the server refuses it.
         read_timeout_s: longest silence within an answer.
-        deadline_s: longest time for a whole HEAD, LIST or GET, retries included; the one guard against
-            a server that sends a byte now and then.
-        attempts: tries of one request, the first included.
+        deadline_s: longest time for a whole call, retries included, and a second more for each 512 KiB that
+            it moves; the one guard against a server that takes or sends a byte now and then.
+        attempts: tries of a request that fails on the way, the first included.
     """
 
     bucket: str
@@ -97,6 +93,7 @@ def build_client(options: ClientOptions) -> Any:
     except (BotoCoreError, ValueError) as exc:
         advice = "correct the option, the environment variable or ~/.aws/config"
         raise StartupError("S3 configuration", _one_line(exc), advice, Exit.CONFIG) from exc
+    use_our_connections(client._endpoint.http_session)
     install_hooks(client)
     return client
 
@@ -148,7 +145,8 @@ def _create(session: Any, options: ClientOptions, *, path_style: bool) -> Any:
         connect_timeout=options.connect_timeout_s,
         read_timeout=options.read_timeout_s,
         max_pool_connections=options.connections.total,
-        retries={"mode": "standard", "total_max_attempts": options.attempts},
+        # One: store/retry.py repeats, which knows of deadlines, turns and lost answers.
+        retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
         s3={"addressing_style": "path" if path_style else options.addressing_style},
         request_checksum_calculation="when_required"

@@ -3,80 +3,99 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from dataclasses import replace
 from typing import Any
 
 from urllib3.exceptions import ReadTimeoutError
 
+from s3mount.core.contents import crc32_text
 from s3mount.core.objects import ByteRange, RangeAnswer
-from s3mount.errors import StoreError, StoreTimeout, StoreUnavailable
-from s3mount.store.bodies import Exchange, Received, parse_content_range, read_body
+from s3mount.errors import BadAnswer, StoreError, StoreTimeout, StoreUnavailable
+from s3mount.store.bodies import Received, parse_content_range, read_body
 from s3mount.store.etags import quoted
 
 log = logging.getLogger(__name__)
 
 
 class RangedGet:
-    """Runs in a worker thread. botocore retries until the headers are there; this resumes the body."""
+    """The attempts of one call; see :meth:`s3mount.store.base.ObjectStore.get_into`.
 
-    def __init__(self, client: Any, bucket: str, *, attempts: int) -> None:
+    Each attempt runs in a worker thread, one after the other. What the earlier ones brought is kept: the
+    next begins after it, bound to the ETag of the beginning.
+    """
+
+    def __init__(
+        self, client: Any, bucket: str, key: str, span: ByteRange, buffer: memoryview, if_match: str | None
+    ) -> None:
         self._client = client
         self._bucket = bucket
-        self._attempts = attempts
+        self._key = key
+        self._span = span
+        self._buffer = buffer
+        self._if_match = if_match
+        self._received = 0
 
-    def run(
-        self, key: str, span: ByteRange, buffer: memoryview, if_match: str | None, exchange: Exchange
-    ) -> RangeAnswer:
-        """Fill *buffer*; see :meth:`s3mount.store.base.ObjectStore.get_into`.
+    def attempt(self) -> RangeAnswer:
+        """Fetch what is missing. What may be wrong with the answer's head is for CheckedStore to say.
 
-        A body that ends early is resumed after its last byte, bound to the ETag of its beginning. What
-        else may be wrong with an answer is for CheckedStore to say.
+        Raises: StoreUnavailable, StoreTimeout (broke off, what came is kept), BadAnswer (the object's own
+            checksum says otherwise, nothing is kept), botocore's exceptions.
         """
-        answer, body = self._once(key, span, buffer, if_match, exchange)
-        for _ in range(1, self._attempts):
-            if not _ended_early(answer, span) or exchange.aborted or answer.etag is None:
-                break
-            rest = ByteRange(span.start + answer.received, span.stop)
-            log.debug("GET %r %d-%d broke off (%r); resuming", key, rest.start, rest.stop, body.failure)
-            more, body = self._once(key, rest, buffer[answer.received :], answer.etag, exchange)
-            if more.span != rest or more.etag != answer.etag:
-                return replace(more, received=0)
-            answer = replace(answer, received=answer.received + more.received)
-        if body.failure is not None and answer.received < span.size:
-            raise _translate_failure(body.failure, key, span, answer.received)
-        return answer
+        rest = ByteRange(self._span.start + self._received, self._span.stop)
+        answer, body, crc32 = self._ask(rest)
+        if body is None:
+            return answer
+        self._received += body.size
+        if answer.etag is not None:
+            self._if_match = answer.etag
+        if self._received < self._span.size and answer.etag is not None:
+            raise self._broken_off(body.failure)
+        whole = replace(answer, span=self._span, received=self._received)
+        self._verify(whole, crc32)
+        return whole
 
-    def _once(
-        self, key: str, span: ByteRange, buffer: memoryview, if_match: str | None, exchange: Exchange
-    ) -> tuple[RangeAnswer, Received]:
-        condition = {} if if_match is None else {"IfMatch": if_match}
+    def _ask(self, span: ByteRange) -> tuple[RangeAnswer, Received | None, str | None]:
+        """Send one request; the body is None where it is not what was asked for, and was not read."""
+        asked = {} if self._if_match is None else {"IfMatch": self._if_match}
+        if self._span.start == 0:
+            # It may be all of the object, and then there is a checksum to be had, for a header.
+            asked["ChecksumMode"] = "ENABLED"
         answer = self._client.get_object(
-            Bucket=self._bucket, Key=key, Range=f"bytes={span.start}-{span.stop - 1}", **condition
+            Bucket=self._bucket, Key=self._key, Range=f"bytes={span.start}-{span.stop - 1}", **asked
         )
         length: int | None = answer.get("ContentLength")
         if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
             answered, total = parse_content_range(answer.get("ContentRange")) or (None, None)
         else:
             answered, total = (None if length is None else ByteRange(0, length)), length
+        head = RangeAnswer(quoted(answer.get("ETag")), answered, total, 0)
         with answer["Body"] as raw:
-            if answered is None or not _fits(answered, span) or length not in (None, answered.size):
-                # Not what was asked for: nothing of it may reach the buffer.
-                body = Received(0, None)
-            else:
-                body = read_body(raw, buffer[: answered.size], exchange)
-        return RangeAnswer(quoted(answer.get("ETag")), answered, total, body.size), body
+            if answered != span or length not in (None, span.size):
+                return head, None, None
+            body = read_body(raw, self._buffer[self._received :])
+        return head, body, _crc32_of(answer)
+
+    def _verify(self, answer: RangeAnswer, crc32: str | None) -> None:
+        """Compare the object's checksum, if it was told and all of the object is here."""
+        if crc32 is None or self._span.start or answer.total_size != self._span.size:
+            return
+        found = crc32_text(zlib.crc32(self._buffer))
+        if found != crc32:
+            self._received = 0
+            raise BadAnswer(f"GetObject {self._key!r}: the bytes have CRC32 {found}, the object {crc32}")
+
+    def _broken_off(self, failure: Exception | None) -> StoreError:
+        message = f"GetObject {self._key!r} {self._span.start}-{self._span.stop}: "
+        message += f"broke off after {self._received} bytes: {failure!r}"
+        if isinstance(failure, TimeoutError | ReadTimeoutError):
+            return StoreTimeout(message)
+        return StoreUnavailable(message)
 
 
-def _fits(answered: ByteRange, span: ByteRange) -> bool:
-    return answered.start == span.start and answered.stop <= span.stop
-
-
-def _ended_early(answer: RangeAnswer, span: ByteRange) -> bool:
-    return answer.span == span and answer.received < span.size
-
-
-def _translate_failure(failure: Exception, key: str, span: ByteRange, received: int) -> StoreError:
-    message = f"GetObject {key!r} {span.start}-{span.stop}: broke off after {received} bytes: {failure!r}"
-    if isinstance(failure, TimeoutError | ReadTimeoutError):
-        return StoreTimeout(message)
-    return StoreUnavailable(message)
+def _crc32_of(answer: dict[str, Any]) -> str | None:
+    """Return the CRC32 of all the object's bytes, if that is what the answer tells."""
+    crc32: str | None = answer.get("ChecksumCRC32")
+    # Not every server marks a checksum of the parts' checksums as one.
+    of_parts = "-" in (answer.get("ETag") or "") and answer.get("ChecksumType") != "FULL_OBJECT"
+    return None if of_parts or answer.get("ChecksumType") == "COMPOSITE" else crc32

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
-from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from s3mount.core.objects import (
@@ -23,21 +22,27 @@ from s3mount.core.objects import (
     WriteAnswer,
     body_size,
 )
-from s3mount.errors import BadAnswer, IllegalName, NotFound, StoreTimeout
-from s3mount.store.bodies import Exchange, request_body
+from s3mount.core.retries import RetryPolicy
+from s3mount.errors import BadAnswer, IllegalName, NotFound
+from s3mount.store.bodies import request_body
+from s3mount.store.caller import Caller, Settle
 from s3mount.store.checksums import ChecksumSwitch
 from s3mount.store.client import ClientOptions, is_aws
 from s3mount.store.deletes import delete_keys
 from s3mount.store.etags import quoted
 from s3mount.store.fields import header_fields, stat_of_head, write_answer
 from s3mount.store.hooks import metadata_in_list, page_of
-from s3mount.store.lost_answers import LostAnswers, Tries
+from s3mount.store.lost_answers import LostAnswers
 from s3mount.store.ranged_get import RangedGet
-from s3mount.store.translate import translate
+from s3mount.store.retry import Retrier
+from s3mount.store.turns import Turns
 from s3mount.store.uploads import list_parts, list_uploads
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+COPY_BYTES: Final = 160 * 1024 * 1024
+"""What a copy inside the server counts as: at 16 MiB/s, S3's largest, of 5 GiB, takes as long."""
 
 
 class S3Store:
@@ -54,15 +59,18 @@ class S3Store:
     def __init__(self, client: Any, options: ClientOptions, *, list_metadata: bool | None = None) -> None:
         self._client = client
         self._bucket = options.bucket
-        self._deadline_s = options.deadline_s
         self._list_metadata = not is_aws(client.meta.endpoint_url) if list_metadata is None else list_metadata
-        self._get = RangedGet(client, options.bucket, attempts=options.attempts)
         self._checksums = ChecksumSwitch(client, may_stop=options.checksums == "auto")
         self._lost = LostAnswers(client, options.bucket)
         self._get_limiter = trio.CapacityLimiter(options.connections.get)
         self._background_limiter = trio.CapacityLimiter(options.connections.background_get)
         self._upload_limiter = trio.CapacityLimiter(options.connections.upload)
         self._meta_limiter = trio.CapacityLimiter(options.connections.meta)
+        self._caller = Caller(
+            Retrier(RetryPolicy(options.attempts)),
+            Turns(options.connections.total),
+            timeout_s=options.deadline_s,
+        )
 
     def close(self) -> None:
         """Close the connections; nothing may be under way."""
@@ -71,7 +79,7 @@ class S3Store:
     async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
         asked = {"ChecksumMode": "ENABLED"} if checksum else {}
         call = functools.partial(self._client.head_object, Bucket=self._bucket, Key=_sendable(key), **asked)
-        return stat_of_head(key, await self._read("HeadObject", key, call))
+        return stat_of_head(key, await self._caller.read("HeadObject", key, call, self._meta_limiter))
 
     async def list_page(
         self,
@@ -91,7 +99,7 @@ class S3Store:
             EncodingType="url",
             **{name: _sendable(value) for name, value in wanted.items() if value},
         )
-        return await self._read("ListObjectsV2", prefix, call)
+        return await self._caller.read("ListObjectsV2", prefix, call, self._meta_limiter)
 
     async def get_into(
         self,
@@ -102,15 +110,11 @@ class S3Store:
         if_match: str | None,
         background: bool = False,
     ) -> RangeAnswer:
-        exchange = Exchange()
-        call = functools.partial(self._get.run, _sendable(key), span, buffer, if_match, exchange)
+        get = RangedGet(self._client, self._bucket, _sendable(key), span, buffer, if_match)
         limiter = self._background_limiter if background else self._get_limiter
-        try:
-            return await self._read("GetObject", key, call, limiter)
-        except BaseException:
-            # Cancelled, or out of time: the thread that was left behind must not read on.
-            exchange.abort()
-            raise
+        return await self._caller.read(
+            "GetObject", key, get.attempt, limiter, size=span.size, background=background
+        )
 
     async def put(
         self,
@@ -128,11 +132,13 @@ class S3Store:
             **header_fields(headers),
             **_conditions(if_match, if_none_match),
         )
-        send = functools.partial(self._checksums.call, lambda: call(Body=request_body(body)))
-        settled = _settling(
-            send, lambda failure, tries: self._lost.of_put(failure, key, body, headers, tries)
+        answer = await self._upload(
+            "PutObject",
+            key,
+            lambda: call(Body=request_body(body)),
+            size=body_size(body),
+            settle=lambda failure, tries: self._lost.of_put(failure, key, body, headers, tries),
         )
-        answer = await self._write("PutObject", key, settled, self._upload_limiter)
         return write_answer(answer, answer.get("ETag"))
 
     async def create_multipart(self, key: str, headers: ObjectHeaders) -> MultipartUpload:
@@ -156,7 +162,9 @@ class S3Store:
             UploadId=upload.upload_id,
             PartNumber=number,
         )
-        answer = await self._upload("UploadPart", upload.key, lambda: call(Body=request_body(body)))
+        answer = await self._upload(
+            "UploadPart", upload.key, lambda: call(Body=request_body(body)), size=body_size(body)
+        )
         return PartTag(number, quoted(answer.get("ETag")), body_size(body), answer.get("ChecksumCRC32"))
 
     async def copy_part(
@@ -172,7 +180,9 @@ class S3Store:
             CopySourceRange=f"bytes={span.start}-{span.stop - 1}",
             CopySourceIfMatch=if_match,
         )
-        answer = await self._write("UploadPartCopy", source_key, call, self._upload_limiter)
+        answer = await self._caller.write(
+            "UploadPartCopy", source_key, call, self._upload_limiter, size=span.size
+        )
         copied = answer.get("CopyPartResult") or {}
         return PartTag(number, quoted(copied.get("ETag")), span.size, copied.get("ChecksumCRC32"))
 
@@ -192,10 +202,14 @@ class S3Store:
             MultipartUpload={"Parts": [_part_fields(part) for part in parts]},
             **_conditions(if_match, if_none_match),
         )
-        settled = _settling(
-            call, lambda failure, tries: self._lost.of_complete(failure, upload.key, parts, tries)
+        answer = await self._caller.write(
+            "CompleteMultipartUpload",
+            upload.key,
+            call,
+            self._upload_limiter,
+            size=sum(part.size for part in parts),
+            settle=lambda failure, tries: self._lost.of_complete(failure, upload.key, parts, tries),
         )
-        answer = await self._write("CompleteMultipartUpload", upload.key, settled, self._upload_limiter)
         return write_answer(answer, answer.get("ETag"))
 
     async def abort_multipart(self, upload: MultipartUpload) -> None:
@@ -206,7 +220,7 @@ class S3Store:
             UploadId=upload.upload_id,
         )
         try:
-            await self._write("AbortMultipartUpload", upload.key, call, self._meta_limiter)
+            await self._caller.write("AbortMultipartUpload", upload.key, call, self._meta_limiter)
         except NotFound:
             log.debug("upload %s of %r is gone already", upload.upload_id, upload.key)
 
@@ -214,11 +228,11 @@ class S3Store:
         call = functools.partial(
             list_parts, self._client, self._bucket, _sendable(upload.key), upload.upload_id
         )
-        return await self._read("ListParts", upload.key, call)
+        return await self._caller.read("ListParts", upload.key, call, self._meta_limiter)
 
     async def list_multipart_uploads(self, prefix: str) -> list[MultipartUpload]:
         call = functools.partial(self._list_uploads, _sendable(prefix))
-        return await self._read("ListMultipartUploads", prefix, call)
+        return await self._caller.read("ListMultipartUploads", prefix, call, self._meta_limiter)
 
     async def copy(
         self,
@@ -245,10 +259,14 @@ class S3Store:
             **fields,
             **_conditions(None, if_none_match),
         )
-        settled = _settling(
-            call, lambda failure, tries: self._lost.of_copy(failure, source_key, target_key, headers, tries)
+        answer = await self._caller.write(
+            "CopyObject",
+            source_key,
+            call,
+            self._upload_limiter,
+            size=COPY_BYTES,
+            settle=lambda failure, tries: self._lost.of_copy(failure, source_key, target_key, headers, tries),
         )
-        answer = await self._write("CopyObject", source_key, settled, self._upload_limiter)
         return write_answer(answer, (answer.get("CopyObjectResult") or {}).get("ETag"))
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None:
@@ -258,9 +276,14 @@ class S3Store:
             Key=_sendable(key),
             **_conditions(if_match, False),
         )
-        settled = _settling(call, lambda failure, _: self._lost.of_delete(failure, key))
         try:
-            await self._write("DeleteObject", key, settled, self._meta_limiter)
+            await self._caller.write(
+                "DeleteObject",
+                key,
+                call,
+                self._meta_limiter,
+                settle=lambda failure, _: self._lost.of_delete(failure, key),
+            )
         except NotFound:
             log.debug("%r is gone already", key)
 
@@ -268,36 +291,20 @@ class S3Store:
         for key in keys:
             _sendable(key)
         call = functools.partial(delete_keys, self._client, self._bucket, keys)
-        return await self._write("DeleteObjects", keys[0] if keys else "", call, self._meta_limiter)
+        return await self._caller.write("DeleteObjects", keys[0] if keys else "", call, self._meta_limiter)
 
-    async def _read(
+    def _upload(
         self,
         operation: str,
         key: str,
         call: Callable[[], T],
-        limiter: trio.CapacityLimiter | None = None,
-    ) -> T:
-        """Run *call* in a thread that may be left behind, for at most the deadline."""
-        with trio.move_on_after(self._deadline_s):
-            return await trio.to_thread.run_sync(
-                functools.partial(_translated, operation, key, call),
-                limiter=limiter or self._meta_limiter,
-                abandon_on_cancel=True,
-            )
-        raise StoreTimeout(f"{operation} {key!r}: no whole answer within {self._deadline_s} s")
-
-    async def _write(
-        self, operation: str, key: str, call: Callable[[], T], limiter: trio.CapacityLimiter
-    ) -> T:
-        """Run *call* to its end in a thread: what a write that was left behind did, nobody would know."""
-        return await trio.to_thread.run_sync(
-            functools.partial(_translated, operation, key, call), limiter=limiter
-        )
-
-    def _upload(self, operation: str, key: str, call: Callable[[], T]) -> Awaitable[T]:
-        """Like :meth:`_write`, for what carries a checksum that the server may refuse."""
+        *,
+        size: int = 0,
+        settle: Settle[T] | None = None,
+    ) -> Awaitable[T]:
+        """Write what carries a checksum that the server may refuse."""
         send = functools.partial(self._checksums.call, call)
-        return self._write(operation, key, send, self._upload_limiter)
+        return self._caller.write(operation, key, send, self._upload_limiter, size=size, settle=settle)
 
     def _list(self, **parameters: Any) -> ListPage:
         with metadata_in_list(self._list_metadata):
@@ -318,34 +325,6 @@ class S3Store:
             # A key with a control character; not asked for at once, since SeaweedFS says that it encodes
             # and does not.
             return list_uploads(self._client, self._bucket, prefix, encoded=True)
-
-
-def _translated(operation: str, key: str, call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except Exception as exc:
-        ours = translate(exc, operation, key)
-        if ours is exc:
-            raise
-        raise ours from exc
-
-
-def _settling(call: Callable[[], T], settle: Callable[[ClientError, Tries], T | None]) -> Callable[[], T]:
-    """Return *call*, with *settle* asked whether a failure is none."""
-
-    def settled() -> T:
-        tries = Tries()
-        try:
-            return call()
-        except ClientError as failure:
-            # botocore counts its repetitions, all of which followed a failure that may have been none.
-            tries.unanswered += failure.response.get("ResponseMetadata", {}).get("RetryAttempts") or 0
-            answer = settle(failure, tries)
-            if answer is None:
-                raise
-            return answer
-
-    return settled
 
 
 def _sendable(key: str) -> str:

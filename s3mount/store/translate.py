@@ -7,6 +7,7 @@ are failures of the store, never an absent file.
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from botocore import exceptions as boto
@@ -22,15 +23,18 @@ from s3mount.errors import (
     IsADirectory,
     NameTooLong,
     NoSpace,
+    NoSuchBucket,
     NotADirectory,
     NotFound,
     NotSupported,
+    SlowDown,
     StaleObject,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
     WriteRace,
 )
+from s3mount.store.fields import response_headers
 
 READS: Final = frozenset({"HeadObject", "GetObject"})
 
@@ -38,7 +42,7 @@ BY_CODE: Final[dict[str, type[FsError]]] = {
     "NoSuchKey": NotFound,
     "NoSuchVersion": NotFound,
     "NoSuchUpload": NotFound,
-    "NoSuchBucket": StoreUnavailable,
+    "NoSuchBucket": NoSuchBucket,
     "PreconditionFailed": ConditionFailed,
     "ConditionalRequestConflict": WriteRace,
     "OperationAborted": WriteRace,
@@ -61,7 +65,16 @@ BY_CODE: Final[dict[str, type[FsError]]] = {
     "ExpiredToken": AccessDenied,
     "InvalidToken": AccessDenied,
     "TokenRefreshRequired": AccessDenied,
-    "SlowDown": StoreUnavailable,
+    "SlowDown": SlowDown,
+    "SlowDownRead": SlowDown,
+    "SlowDownWrite": SlowDown,
+    "ServiceUnavailable": SlowDown,
+    "BandwidthLimitExceeded": SlowDown,
+    "RequestLimitExceeded": SlowDown,
+    "RequestThrottled": SlowDown,
+    "Throttling": SlowDown,
+    "ThrottlingException": SlowDown,
+    "TooManyRequests": SlowDown,
     "RequestTimeout": StoreTimeout,
     "BadDigest": StoreUnavailable,
     "IncompleteBody": StoreUnavailable,
@@ -78,7 +91,7 @@ BY_STATUS: Final[dict[int, type[FsError]]] = {
     412: ConditionFailed,
     413: FileTooLarge,
     416: InvalidArgument,
-    429: StoreUnavailable,
+    429: SlowDown,
     501: NotSupported,
     507: NoSpace,
 }
@@ -122,8 +135,7 @@ def error_code(response: dict[str, Any]) -> str:
     """Return S3's code of an error answer; for a HEAD, which has no body, MinIO's header or the status."""
     code = str(response.get("Error", {}).get("Code") or "")
     if code.isdigit() or not code:
-        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        return str(headers.get("x-minio-error-code") or code)
+        return str(response_headers(response).get("x-minio-error-code") or code)
     return code
 
 
@@ -133,7 +145,10 @@ def _from_answer(response: dict[str, Any], operation: str, key: str) -> FsError:
     code = error_code(response)
     said = " ".join(str(response.get("Error", {}).get("Message") or "").split())
     message = f"{operation} {key!r}: HTTP {status} {code}: {said} (request {answer.get('RequestId')})"
-    return _class_of(operation, status, code)(message)
+    ours = _class_of(operation, status, code)
+    if ours is SlowDown:
+        return SlowDown(message, retry_after_s=_retry_after_s(response_headers(response)))
+    return ours(message)
 
 
 def _class_of(operation: str, status: int, code: str) -> type[FsError]:
@@ -147,7 +162,25 @@ def _class_of(operation: str, status: int, code: str) -> type[FsError]:
         return NotFound if operation == "HeadObject" and code in ("404", "") else BadAnswer
     if status in BY_STATUS:
         return BY_STATUS[status]
-    return StoreUnavailable if status >= 500 or 300 <= status < 400 else StoreError
+    if 300 <= status < 400:
+        return NoSuchBucket
+    if status == 503 and operation == "HeadObject":
+        # No body tells it from a proxy before a dead server; the patient reading is right for both.
+        return SlowDown
+    return StoreUnavailable if status >= 500 else StoreError
+
+
+def _retry_after_s(headers: dict[str, str]) -> float | None:
+    """Return what Retry-After asks for: seconds, or a time, which is then counted from the answer's own."""
+    asked = headers.get("retry-after", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked[:9])
+    try:
+        return max(
+            0.0, (parsedate_to_datetime(asked) - parsedate_to_datetime(headers["date"])).total_seconds()
+        )
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _first_line(exc: Exception) -> str:

@@ -13,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 
+from s3mount.core.deadlines import SLOWEST_TRANSFER
 from s3mount.errors import NotFound, StaleObject
-from s3mount.fuse.boundary import SLOWEST_TRANSFER, fuse_operation
+from s3mount.fuse.boundary import fuse_operation
 from s3mount.fuse.operations import Operations
 
 

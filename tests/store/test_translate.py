@@ -15,8 +15,10 @@ from s3mount.errors import (
     InvalidArgument,
     NameTooLong,
     NoSpace,
+    NoSuchBucket,
     NotFound,
     NotSupported,
+    SlowDown,
     StaleObject,
     StoreError,
     StoreTimeout,
@@ -44,8 +46,8 @@ def answered(status: int, code: str, operation: str = "PutObject", **headers: st
         (404, "404", "HeadObject", NotFound),
         (404, "NoSuchUpload", "UploadPart", NotFound),
         (404, "NoSuchKey", "CopyObject", NotFound),
-        (404, "NoSuchBucket", "GetObject", StoreUnavailable),
-        (404, "NoSuchBucket", "ListObjectsV2", StoreUnavailable),
+        (404, "NoSuchBucket", "GetObject", NoSuchBucket),
+        (404, "NoSuchBucket", "ListObjectsV2", NoSuchBucket),
         (404, "404", "GetObject", BadAnswer),
         (404, "404", "ListObjectsV2", BadAnswer),
         (404, "404", "DeleteObject", BadAnswer),
@@ -65,10 +67,15 @@ def answered(status: int, code: str, operation: str = "PutObject", **headers: st
         (400, "EntityTooLarge", "PutObject", FileTooLarge),
         (507, "XMinioStorageFull", "PutObject", NoSpace),
         (501, "NotImplemented", "PutObject", NotSupported),
-        (503, "SlowDown", "PutObject", StoreUnavailable),
+        (503, "SlowDown", "PutObject", SlowDown),
+        (503, "SlowDownRead", "GetObject", SlowDown),
+        (503, "503", "HeadObject", SlowDown),
+        (503, "503", "GetObject", StoreUnavailable),
+        (429, "TooManyRequests", "GetObject", SlowDown),
+        (429, "", "GetObject", SlowDown),
         (500, "InternalError", "PutObject", StoreUnavailable),
         (502, "502", "HeadObject", StoreUnavailable),
-        (301, "PermanentRedirect", "PutObject", StoreUnavailable),
+        (301, "PermanentRedirect", "PutObject", NoSuchBucket),
         (400, "SomethingNew", "PutObject", StoreError),
     ],
 )
@@ -80,7 +87,34 @@ def test_answers(status: int, code: str, operation: str, expected: type[FsError]
 def test_a_head_is_told_from_a_missing_bucket_where_the_server_helps() -> None:
     """A HEAD has no body; MinIO puts the code into a header."""
     found = answered(404, "404", "HeadObject", **{"x-minio-error-code": "NoSuchBucket"})
-    assert type(found) is StoreUnavailable
+    assert type(found) is NoSuchBucket
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "999999999999999999999"}, 999999999.0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        (
+            {"retry-after": "Wed, 21 Oct 2026 07:28:09 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"},
+            9.0,
+        ),
+        (
+            {"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"},
+            0.0,
+        ),
+    ],
+    ids=repr,
+)
+def test_what_retry_after_asks_for(headers: dict[str, str], expected: float | None) -> None:
+    """Seconds or a time by the server's clock; nonsense is nothing."""
+    found = answered(503, "SlowDown", **headers)
+    assert isinstance(found, SlowDown)
+    assert found.retry_after_s == expected
 
 
 def test_the_message_names_everything_on_one_line() -> None:

@@ -39,7 +39,7 @@ class ServerMissing(Exception):
 class Server:
     """A running server and a key pair that may do everything.
 
-    ``data`` is the directory where MinIO keeps its objects, None for the others.
+    ``data`` is the directory where MinIO keeps its objects, None for the others. ``pid`` is the process.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Server:
     secret_key: str = field(repr=False)
     region: str = "us-east-1"
     data: Path | None = None
+    pid: int = 0
 
     def client(self, endpoint_url: str | None = None, **config: Any) -> Any:
         """Return a plain boto3 client, independent of s3mount, to prepare and to check buckets.
@@ -173,8 +174,8 @@ def seaweedfs() -> Iterator[Server]:
         command = [program, "server", *(f"-{name}={value}" for name, value in options.items())]
         growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "2"}
         ready = _answers(server)
-        with running(command, log_path=home / "log", ready=ready, extra_environment=growth):
-            yield server
+        with running(command, log_path=home / "log", ready=ready, extra_environment=growth) as process:
+            yield replace(server, pid=process.pid)
 
 
 @contextmanager
@@ -201,8 +202,8 @@ def minio() -> Iterator[Server]:
             str(home / "data"),
         ]
         ready = _answers(server)
-        with running(command, log_path=home / "log", ready=ready, extra_environment=environment):
-            yield server
+        with running(command, log_path=home / "log", ready=ready, extra_environment=environment) as process:
+            yield replace(server, pid=process.pid)
 
 
 @contextmanager
@@ -212,8 +213,8 @@ def moto() -> Iterator[Server]:
         (port,) = free_ports(1)
         server = _server("moto", port)
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        with running(command, log_path=home / "log", ready=_answers(server)):
-            yield server
+        with running(command, log_path=home / "log", ready=_answers(server)) as process:
+            yield replace(server, pid=process.pid)
 
 
 STARTERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {

@@ -1,0 +1,205 @@
+"""One call of the store: attempts in worker threads, each of which whoever gives it up can end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import trio
+from botocore.exceptions import ClientError
+
+from s3mount.core.deadlines import with_transfer
+from s3mount.core.retries import Fault
+from s3mount.errors import FsError, StoreTimeout
+from s3mount.store.exchange import Exchange
+from s3mount.store.lost_answers import Tries
+from s3mount.store.retry import Retrier, fault_of
+from s3mount.store.translate import translate
+from s3mount.store.turns import Turns
+
+T = TypeVar("T")
+
+Settle = Callable[[ClientError, Tries], T | None]
+"""Gives the answer in place of a failure that is none: an earlier try was carried out unheard."""
+
+
+class Repair(Protocol):
+    """What can be put right on this side when the server refuses, so that the same request succeeds."""
+
+    generation: Hashable
+    """Of the state that requests are made with."""
+
+    def mend(self, refusal: ClientError, generation: Hashable) -> bool:
+        """Return whether a request made in *generation* is worth another try. In a worker thread."""
+
+
+class Caller:
+    """Carries calls out.
+
+    Args:
+        timeout_s: for a whole call, its repetitions included; what it moves adds to that.
+    """
+
+    def __init__(
+        self, retrier: Retrier, turns: Turns, *, timeout_s: float, repairs: Sequence[Repair] = ()
+    ) -> None:
+        self._retrier = retrier
+        self._turns = turns
+        self._timeout_s = timeout_s
+        self._repairs = repairs
+
+    async def read(
+        self,
+        operation: str,
+        key: str,
+        call: Callable[[], T],
+        limiter: trio.CapacityLimiter,
+        *,
+        size: int = 0,
+        background: bool = False,
+    ) -> T:
+        """Run *call*, whose answer *size* bytes long may be.
+
+        Cancel: returns at once; the connection is ended, and its thread with it.
+        Raises: what *call* raises, translated; StoreTimeout.
+        """
+        return await self._call(
+            operation, key, call, limiter, size=size, background=background, must_end=False, settle=None
+        )
+
+    async def write(
+        self,
+        operation: str,
+        key: str,
+        call: Callable[[], T],
+        limiter: trio.CapacityLimiter,
+        *,
+        size: int = 0,
+        settle: Settle[T] | None = None,
+    ) -> T:
+        """Run *call*, which sends or has the server move *size* bytes.
+
+        Cancel: an attempt that has begun ends first, or nobody would know what it did; but not beyond
+        the deadline, its caller's included.
+        Raises: as :meth:`read`. After StoreTimeout and StoreUnavailable it may yet have been carried out.
+        """
+        return await self._call(
+            operation, key, call, limiter, size=size, background=False, must_end=True, settle=settle
+        )
+
+    async def _call(
+        self,
+        operation: str,
+        key: str,
+        call: Callable[[], T],
+        limiter: trio.CapacityLimiter,
+        *,
+        size: int,
+        background: bool,
+        must_end: bool,
+        settle: Settle[T] | None,
+    ) -> T:
+        what = f"{operation} {key!r}"
+        tries = Tries()
+        work = functools.partial(self._in_thread, operation, key, call, settle, tries)
+
+        async def attempt(stop: float) -> T:
+            with trio.CancelScope(deadline=stop) as scope:
+                turn = _Turn(limiter, self._turns, scope, background=background, must_end=must_end)
+                return await self._attempt(work, turn, tries)
+            tries.unanswered += 1
+            raise StoreTimeout(f"{what}: no answer in time")
+
+        return await self._retrier.run(what, attempt, within_s=with_transfer(self._timeout_s, size))
+
+    async def _attempt(self, work: Callable[[Exchange], T], turn: _Turn, tries: Tries) -> T:
+        exchange = Exchange()
+        try:
+            answer = await trio.to_thread.run_sync(
+                # Documented to take whatever has a limiter's two methods; the class itself is final.
+                work,
+                exchange,
+                limiter=cast(trio.CapacityLimiter, turn),
+                abandon_on_cancel=True,
+            )
+        except FsError as exc:
+            passing = fault_of(exc) is not Fault.PERMANENT
+            tries.unanswered += passing
+            self._turns.learn(turn.epoch, exc if passing else None)
+            raise
+        except BaseException:
+            exchange.abort()
+            raise
+        self._turns.learn(turn.epoch, None)
+        return answer
+
+    def _in_thread(
+        self,
+        operation: str,
+        key: str,
+        call: Callable[[], T],
+        settle: Settle[T] | None,
+        tries: Tries,
+        exchange: Exchange,
+    ) -> T:
+        with exchange.running():
+            try:
+                return self._mended(call)
+            except Exception as exc:
+                if settle is not None and isinstance(exc, ClientError):
+                    answer = settle(exc, tries)
+                    if answer is not None:
+                        return answer
+                ours = translate(exc, operation, key)
+                if ours is exc:
+                    raise
+                raise ours from exc
+
+    def _mended(self, call: Callable[[], T]) -> T:
+        """Call *call*, once more after each repair that its refusal leads to."""
+        left: dict[Repair, Any] = {repair: repair.generation for repair in self._repairs}
+        while True:
+            try:
+                return call()
+            except ClientError as refusal:
+                mended = next((one for one in left if one.mend(refusal, left[one])), None)
+                if mended is None:
+                    raise
+                del left[mended]
+
+
+class _Turn:
+    """trio's limiter for one attempt: a thread of its purpose, a turn at the server, and no way back.
+
+    Both are held until the thread has ended, abandoned or not: so threads do not pile up.
+    """
+
+    def __init__(
+        self,
+        limiter: trio.CapacityLimiter,
+        turns: Turns,
+        scope: trio.CancelScope,
+        *,
+        background: bool,
+        must_end: bool,
+    ) -> None:
+        self._limiter = limiter
+        self._turns = turns
+        self._scope = scope
+        self._background = background
+        self._must_end = must_end
+        self.epoch = -1
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await self._limiter.acquire_on_behalf_of(borrower)
+        try:
+            self.epoch = await self._turns.take(background=self._background)
+        except BaseException:
+            self._limiter.release_on_behalf_of(borrower)
+            raise
+        self._scope.shield = self._must_end
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._turns.give_back()
+        self._limiter.release_on_behalf_of(borrower)
