@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 import trio
@@ -27,10 +27,11 @@ Settle = Callable[[ClientError, Tries], T | None]
 class Repair(Protocol):
     """What can be put right on this side when the server refuses, so that the same request succeeds."""
 
-    generation: Hashable
-    """Of the state that requests are made with."""
+    @property
+    def generation(self) -> Any:
+        """The state that requests are made with."""
 
-    def mend(self, refusal: ClientError, generation: Hashable) -> bool:
+    def mend(self, refusal: ClientError, generation: Any) -> bool:
         """Return whether a request made in *generation* is worth another try. In a worker thread."""
 
 

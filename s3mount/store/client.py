@@ -17,6 +17,7 @@ from botocore.loaders import create_loader
 
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
+from s3mount.store.credentials import RenewableCredentials
 from s3mount.store.exchange import use_our_connections
 from s3mount.store.hooks import install_hooks
 
@@ -104,6 +105,12 @@ def is_aws(endpoint_url: str) -> bool:
     return any(host == domain or host.endswith("." + domain) for domain in AWS_DOMAINS)
 
 
+def credentials_of(client: Any) -> RenewableCredentials | None:
+    """Return what the client signs with; None where it does not sign."""
+    found = client._request_signer._credentials
+    return found if isinstance(found, RenewableCredentials) else None
+
+
 def sends_checksums(client: Any) -> bool:
     """Return whether uploads carry a CRC32 that the protocol does not demand."""
     return bool(client.meta.config.request_checksum_calculation == "when_supported")
@@ -122,7 +129,28 @@ def _model_loader() -> Any:
     return create_loader()
 
 
+class _Finder:
+    """botocore's component that finds credentials, with a way back to it."""
+
+    def __init__(self, options: ClientOptions, inner: Any) -> None:
+        self._options = options
+        self._inner = inner
+
+    def load_credentials(self) -> Any:
+        """Return what was found, None for nothing."""
+        found = self._inner.load_credentials()
+        # A session of its own: this one remembers the files that it has read.
+        return found and RenewableCredentials(found, lambda: _plain_session(self._options).get_credentials())
+
+
 def _session(options: ClientOptions) -> Any:
+    session = _plain_session(options)
+    finder = _Finder(options, session.get_component("credential_provider"))
+    session.register_component("credential_provider", finder)
+    return session
+
+
+def _plain_session(options: ClientOptions) -> Any:
     profile = options.profile
     if options.credentials_file is not None:
         _refuse_open_credentials(options.credentials_file)

@@ -25,9 +25,9 @@ from s3mount.core.objects import (
 from s3mount.core.retries import RetryPolicy
 from s3mount.errors import BadAnswer, IllegalName, NotFound
 from s3mount.store.bodies import request_body
-from s3mount.store.caller import Caller, Settle
+from s3mount.store.caller import Caller, Repair, Settle
 from s3mount.store.checksums import ChecksumSwitch
-from s3mount.store.client import ClientOptions, is_aws
+from s3mount.store.client import ClientOptions, credentials_of, is_aws
 from s3mount.store.deletes import delete_keys
 from s3mount.store.etags import quoted
 from s3mount.store.fields import header_fields, stat_of_head, write_answer
@@ -35,6 +35,7 @@ from s3mount.store.hooks import metadata_in_list, page_of
 from s3mount.store.lost_answers import LostAnswers
 from s3mount.store.ranged_get import RangedGet
 from s3mount.store.retry import Retrier
+from s3mount.store.server_clock import ServerClock
 from s3mount.store.turns import Turns
 from s3mount.store.uploads import list_parts, list_uploads
 
@@ -70,6 +71,7 @@ class S3Store:
             Retrier(RetryPolicy(options.attempts)),
             Turns(options.connections.total),
             timeout_s=options.deadline_s,
+            repairs=_repairs(client),
         )
 
     def close(self) -> None:
@@ -325,6 +327,11 @@ class S3Store:
             # A key with a control character; not asked for at once, since SeaweedFS says that it encodes
             # and does not.
             return list_uploads(self._client, self._bucket, prefix, encoded=True)
+
+
+def _repairs(client: Any) -> list[Repair]:
+    credentials = credentials_of(client)
+    return [ServerClock(client)] if credentials is None else [ServerClock(client), credentials]
 
 
 def _sendable(key: str) -> str:

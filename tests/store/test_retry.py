@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
+from s3mount.core.objects import ByteRange, ObjectHeaders
 from s3mount.core.retries import RetryPolicy
 from s3mount.errors import (
     AccessDenied,
@@ -21,8 +23,13 @@ from s3mount.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
+from s3mount.store.client import Connections
 from s3mount.store.retry import Retrier
 from s3mount.store.turns import Turns
+from tests.store.conftest import Place
+from tests.support.fault_actions import SLOW_DOWN, Action, Answer
+from tests.support.fault_exchange import Exchange
+from tests.support.fault_pieces import Piece
 
 ANSWER_S = 0.01
 
@@ -279,3 +286,58 @@ def test_a_cancelled_wait_takes_no_turn() -> None:
 
     turns = Turns(1)
     run(work)
+
+
+class Crowded(Action):
+    """A server that answers SlowDown to whoever comes while it answers *most* others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Crowded({self._most})"
+
+    def instead(self, exchange: Exchange) -> Answer | None:
+        with self._lock:
+            if self._at_once >= self._most:
+                return Answer(503, SLOW_DOWN.body, {"Retry-After": "0"})
+            self._at_once += 1
+        exchange.sleep(0.02)
+        return None
+
+    def answer_body(self, pieces: Iterator[Piece], exchange: Exchange) -> Iterator[Piece]:
+        try:
+            yield from pieces
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+
+def test_a_crowded_server_gets_fewer_requests_and_then_more_again(place: Place) -> None:
+    """All requests of the store together are cut, nobody sees an error, and the limit recovers by itself."""
+    store = place.open_store(connections=Connections(8, 1, 1, 8))
+    turns = store._inner._caller._turns  # type: ignore[attr-defined]
+
+    async def caller() -> None:
+        for _ in range(5):
+            await store.list_page("d/")
+            await store.get_into("x", ByteRange(0, 1), memoryview(bytearray(1)), if_match=None)
+
+    async def work() -> None:
+        await store.put("x", b"x", ObjectHeaders())
+        with place.proxy.rule(Crowded(2)):
+            async with trio.open_nursery() as nursery:
+                for _ in range(16):
+                    nursery.start_soon(caller)
+        assert turns.limit < 18
+        place.proxy.clear()
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(caller)
+        assert turns.limit == 18
+
+    trio.run(work)
+    assert turns.running == 0
+    assert sum(place.proxy.counts().values()) == 200
