@@ -17,6 +17,7 @@
     +-- ReadOnly                 EROFS
     +-- NoSpace                  ENOSPC        the spool is full
     +-- FileTooLarge             EFBIG         over what S3 can store
+    +-- TooManyFiles             ENFILE        no descriptor left for a spool file
     +-- BadDescriptor            EBADF
     +-- StaleObject              ESTALE        the object changed under an open handle
     +-- ConditionFailed          ESTALE        a conditional write met another writer's object
@@ -127,6 +128,12 @@ class FileTooLarge(FsError):
     """Larger than the largest object S3 can store."""
 
     errno = errno.EFBIG
+
+
+class TooManyFiles(FsError):
+    """This process may not open another file: the limit is its own, not the calling program's (EMFILE)."""
+
+    errno = errno.ENFILE
 
 
 class BadDescriptor(FsError):

@@ -6,13 +6,16 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
 from s3mount.config import MountConfig
-from s3mount.config.machine import state_dir
+from s3mount.config.machine import raise_descriptor_limit, state_dir
+from s3mount.config.options import OPTIONS, STORE
+from s3mount.core.descriptors import plan_descriptors
 from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
 from s3mount.core.readahead import Readahead
@@ -20,8 +23,11 @@ from s3mount.core.server_facts import ServerFacts
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
 from s3mount.data.budgeted_store import BudgetedStore
+from s3mount.data.descriptors import SpoolDescriptors
 from s3mount.data.spool import SpoolDir
+from s3mount.data.spool_bucket import SpoolBucket, remember_bucket
 from s3mount.data.uploader import Uploader
+from s3mount.errors import FsError, StartupError
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
@@ -61,30 +67,50 @@ def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
 
 
 async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
-    options = client_options(config)
+    async with opened_store(config) as opened, AsyncExitStack() as stack:
+        initialised = trio.Event()
+        fs = await build_file_system(config, opened, stack)
+        operations = Operations(
+            fs,
+            Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
+            operation_timeout_s=config.operation_timeout_s,
+            on_init=initialised.set,
+        )
+        session.open_session(operations, config.mountpoint, mount_options(config))
+        try:
+            await _run(config, fs, initialised, on_ready)
+        finally:
+            session.close_session()
+        code = await _drain(config, fs)
+        await fs.open_files.discard_sent()
+        return code
+
+
+@dataclass(frozen=True)
+class OpenedStore:
+    """A bucket that has answered, what its server honours, and the address that was found for it."""
+
+    store: ObjectStore
+    facts: ServerFacts
+    descriptors: SpoolDescriptors
+    endpoint_url: str
+
+
+@asynccontextmanager
+async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
+    """Give the bucket of *config*, for a mount or for a command that does without one.
+
+    Raises: StartupError.
+    """
+    options, descriptors = limited(client_options(config), raise_descriptor_limit())
     first_answer = await check(options, config.prefix)
     client = build_client(options)
     s3 = S3Store(client, options)
     try:
         checked = CheckedStore(s3)
-        facts = await find_facts(config, checked, first_answer, client.meta.endpoint_url)
-        async with AsyncExitStack() as stack:
-            initialised = trio.Event()
-            fs = await build_file_system(config, ConditionalStore(checked, facts), facts, stack)
-            operations = Operations(
-                fs,
-                Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
-                operation_timeout_s=config.operation_timeout_s,
-                on_init=initialised.set,
-            )
-            session.open_session(operations, config.mountpoint, mount_options(config))
-            try:
-                await _run(config, fs, initialised, on_ready)
-            finally:
-                session.close_session()
-            code = await _drain(config, fs)
-            await fs.open_files.discard_sent()
-            return code
+        endpoint_url = client.meta.endpoint_url
+        facts = await find_facts(config, checked, first_answer, endpoint_url)
+        yield OpenedStore(ConditionalStore(checked, facts), facts, descriptors, endpoint_url)
     finally:
         s3.close()
 
@@ -121,9 +147,7 @@ async def _give_up_on(signals: AsyncIterator[int], scope: trio.CancelScope, term
         scope.cancel()
 
 
-async def build_file_system(
-    config: MountConfig, store: ObjectStore, facts: ServerFacts, stack: AsyncExitStack
-) -> FileSystem:
+async def build_file_system(config: MountConfig, opened: OpenedStore, stack: AsyncExitStack) -> FileSystem:
     """Wire the layers between the store and the kernel; what must be closed goes onto *stack*.
 
     Raises: StartupError (the spool directory cannot be used).
@@ -132,11 +156,11 @@ async def build_file_system(
         ttl_s=config.ttl_s,
         negative_ttl_s=config.negative_ttl_s,
         attributes=config.attributes,
-        list_shows_attributes=facts.list_has_metadata,
+        list_shows_attributes=opened.facts.list_has_metadata,
         max_cached_names=config.max_cached_names,
     )
     budget = Budget(config.memory_bytes)
-    store = BudgetedStore(store, budget)
+    store = BudgetedStore(opened.store, budget)
     namespace = Namespace(store, InodeTable(Location(config.prefix)), policy)
     cache = await stack.enter_async_context(
         BlockCache.open(
@@ -155,6 +179,7 @@ async def build_file_system(
         source=config.source,
     )
     stack.callback(spool_dir.close)
+    _note_bucket(spool_dir, config, opened.endpoint_url)
     if leftovers := spool_dir.leftovers():
         log.warning(
             "%d file(s) of an earlier mount are in %s, and the bucket may not have them",
@@ -177,7 +202,7 @@ async def build_file_system(
     )
     defaults = _defaults(config)
     open_files = OpenFiles(services)
-    files = Files(services, open_files, defaults, read_only=config.read_only)
+    files = Files(services, open_files, defaults, opened.descriptors, read_only=config.read_only)
     tree = Tree(services, open_files, defaults, read_only=config.read_only)
     return FileSystem(
         namespace=namespace,
@@ -242,6 +267,18 @@ async def _drain(config: MountConfig, fs: FileSystem) -> int:
     return Exit.NOT_DRAINED if left or fs.open_files.lost else Exit.OK
 
 
+def _note_bucket(spool_dir: SpoolDir, config: MountConfig, endpoint_url: str) -> None:
+    """Let ``s3mount spool push`` find the bucket without a mount."""
+    options = {option.field: getattr(config, option.field) for option in OPTIONS if option.group == STORE}
+    options |= {"cache_dir": config.cache_dir, "probe": config.probe}
+    try:
+        remember_bucket(
+            spool_dir.journal, SpoolBucket(config.source, endpoint_url, config.mountpoint, options)
+        )
+    except FsError as exc:
+        log.warning("the spool in %s has no note of its bucket: %s", spool_dir.path, exc)
+
+
 def client_options(config: MountConfig) -> ClientOptions:
     """Return what the store needs of *config*."""
     return ClientOptions(
@@ -266,6 +303,33 @@ def client_options(config: MountConfig) -> ClientOptions:
             meta=config.metadata_concurrency,
         ),
     )
+
+
+def limited(options: ClientOptions, limit: int) -> tuple[ClientOptions, SpoolDescriptors]:
+    """Fit connections and spool files into *limit* file descriptors.
+
+    Raises: StartupError (too few even for one of each).
+    """
+    wanted = options.connections
+    try:
+        plan = plan_descriptors(limit, wanted.each)
+    except ValueError as exc:
+        raise StartupError(
+            "file descriptors",
+            str(exc),
+            "raise the hard limit: ulimit -Hn, LimitNOFILE= in a unit",
+            Exit.CONFIG,
+        ) from exc
+    if plan.connections != wanted.each:
+        log.warning(
+            "only %d file descriptors are permitted: %d connections instead of %d, "
+            "and %d files open for writing",
+            limit,
+            sum(plan.connections),
+            wanted.total,
+            plan.spool_files,
+        )
+    return replace(options, connections=Connections(*plan.connections)), SpoolDescriptors(plan.first_reserved)
 
 
 def mount_options(config: MountConfig) -> set[str]:

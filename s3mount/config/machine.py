@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ MAX_DEFAULT_MEMORY = 512 * 1024**2
 MIN_DEFAULT_MEMORY = 32 * 1024**2
 # cgroup v1 says "no limit" with the largest multiple of the page size in 63 bits.
 _CGROUP_V1_UNLIMITED = 1 << 60
+# More than anybody opens; the kernel's own ceiling (fs.nr_open) by default.
+MAX_DESCRIPTORS = 1 << 20
 
 
 def default_memory_bytes() -> int:
@@ -54,6 +57,16 @@ def _limits(root: Path, path: str, file_name: str) -> Iterator[int]:
             continue
         if text.isdigit() and int(text) < _CGROUP_V1_UNLIMITED:
             yield int(text)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many file descriptors as the hard limit permits; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def home() -> Path:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import trio
 
 from s3mount.core.objects import ByteRange
-from s3mount.errors import FileTooLarge, FsError, NoSpace
+from s3mount.errors import FileTooLarge, FsError, NoSpace, TooManyFiles
 
 T = TypeVar("T")
 
@@ -88,4 +88,6 @@ def translated(exc: OSError, path: str) -> FsError:
         return NoSpace(f"{path}: the disk is full")
     if exc.errno == errno.EFBIG:
         return FileTooLarge(f"{path}: larger than the spool's disk can store")
+    if exc.errno in (errno.EMFILE, errno.ENFILE):
+        return TooManyFiles(f"{path}: {exc.strerror}")
     return FsError(f"{path}: the spool's disk failed: {exc.strerror}")

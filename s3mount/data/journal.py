@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -35,10 +37,11 @@ Work = Callable[[sqlite3.Connection], T]
 
 JOURNAL_NAME = "journal.sqlite"
 RESERVE_NAME = "journal.reserve"
+_MEMORY_DISK = "/dev/shm"
 _COMPANIONS = ("", "-wal", "-shm")  # the files that a database in WAL mode consists of
 
 BUSY_TIMEOUT_S = 1.0
-"""Only the recovery of the log by a reader in another process ever holds a writer up."""
+"""Only a commit of a command beside the mount, or the recovery of the log by one, ever holds a writer up."""
 
 CHECKPOINT_COMMITS = 500
 """After so many commits the log is copied into the database: about 1.5 MB of it, some milliseconds."""
@@ -243,18 +246,46 @@ def free_reserve(directory: str) -> bool:
 def open_to_read(directory: str) -> closing[sqlite3.Connection] | None:
     """Return a connection that changes nothing, to be closed; None if there is no journal.
 
-    For the command line, beside a mount or without one.
+    For the command line, beside a mount or without one, also where the disk is full or read-only.
     Raises: JournalDamaged.
     """
     path = os.path.join(directory, JOURNAL_NAME)
     if not os.path.exists(path):
         return None
     try:
-        db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return closing(_connected_to_read(path))
     except sqlite3.Error as exc:
+        # To read a log, SQLite makes a file beside it, which needs room.
+        if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise JournalDamaged(f"{path}: {exc}") from exc
+    try:
+        return closing(_copied(path))
+    except (sqlite3.Error, OSError) as exc:
         raise JournalDamaged(f"{path}: {exc}") from exc
-    return closing(db)
+
+
+def _connected_to_read(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _copied(path: str) -> sqlite3.Connection:
+    """Return the database in memory, with what is in the log."""
+    memory = _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as place:
+        copy = os.path.join(place, JOURNAL_NAME)
+        for companion in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(path + companion, copy + companion)
+        with closing(sqlite3.connect(copy)) as source:
+            db = sqlite3.connect(":memory:")
+            source.backup(db)
+    return db
 
 
 def move_aside(directory: str) -> str:

@@ -70,7 +70,6 @@ _COLUMNS: Final = (
     *("id", "file_name", "key", "state", "condition", "base", "base_limit", "size", "present", "headers"),
     *("changed_ns", "cause", "attempts", "is_synced", "boot_id", "upload", "unanswered"),
 )
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM spool"
 _SELECT_PARTS: Final = "SELECT spool_id, number, etag, size, crc32 FROM part"
 
 
@@ -111,6 +110,10 @@ class SpoolRows:
         row_id = self.journal.run(lambda db: db.execute(statement, tuple(values.values())).lastrowid)
         assert row_id is not None
         return replace(record, id=row_id)
+
+    def find(self, row_id: int) -> SpoolRecord | None:
+        """Return a row as it is now, None if it is gone."""
+        return next((record for record in self.all() if record.id == row_id), None)
 
     def update(self, record: SpoolRecord, **changes: Any) -> SpoolRecord:
         """Change fields of a row, by their names in SpoolRecord; return the record as it is now.
@@ -209,8 +212,14 @@ def _read_all(db: sqlite3.Connection) -> list[SpoolRecord]:
     parts: dict[int, list[PartTag]] = {}
     for spool_id, *fields in db.execute(f"{_SELECT_PARTS} ORDER BY spool_id, number"):
         parts.setdefault(spool_id, []).append(PartTag(*fields))
-    rows = db.execute(f"{_SELECT} ORDER BY id").fetchall()
-    return [_record(dict(zip(_COLUMNS, row, strict=True)), parts.get(row[0], [])) for row in rows]
+    # Columns by name: who only reads may meet a journal of an earlier or a later version.
+    found = db.execute("SELECT * FROM spool ORDER BY id")
+    names = [column[0] for column in found.description]
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    return [
+        _record({name: row[name] for name in _COLUMNS if name in row}, parts.get(row["id"], []))
+        for row in rows
+    ]
 
 
 def _add_part(db: sqlite3.Connection, row_id: int, tag: PartTag) -> None:

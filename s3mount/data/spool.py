@@ -26,7 +26,7 @@ from s3mount.data.journal import Journal, JournalTooNew
 from s3mount.data.journal_rows import SpoolRows
 from s3mount.data.spool_entry import SpoolEntry
 from s3mount.data.spool_file import SpoolFile
-from s3mount.data.spool_holder import Holder, holder_of, lock
+from s3mount.data.spool_holder import Holder, claim, holder_of, lock
 from s3mount.data.spool_recovery import Leftover, open_journal, recover
 from s3mount.data.spool_space import SpoolSpace
 from s3mount.data.uploader_settle import content, fingerprint_of, fingerprint_of_parts
@@ -69,10 +69,13 @@ class SpoolDir:
         try:
             if not lock(self._fd, Holder(os.getpid(), mountpoint, source)):
                 raise _in_use(self.path)
-            self._space = SpoolSpace(self._fd, cap_bytes=cap_bytes, free_floor_bytes=free_floor_bytes)
+            self._space = SpoolSpace(
+                self._fd, cap_bytes=cap_bytes, free_floor_bytes=free_floor_bytes, recount=self._recount
+            )
             self._disk = Disk(DISK_THREADS)
             self._numbers = itertools.count(1)
             self._files: dict[int, SpoolFile] = {}
+            self._found: dict[str, int] = {}
             self._boot_id = boot_id()
             self._try_to_write()
             self._rows, self._leftovers = self._recovered()
@@ -130,13 +133,14 @@ class SpoolDir:
         except OSError as exc:
             self._rows.delete(record)
             raise translated(exc, os.path.join(self.path, name)) from exc
+        claim(fd)  # nobody else touches a file of a live mount that is being written
         return self._opened(record, fd)
 
     async def reopen(self, record: SpoolRecord) -> SpoolFile:
         """Take over a file that an earlier mount left, with the bytes that it has here.
 
         Raises: FsError (the file on disk is not what *record* says: it is parked with that cause; or it is
-            open already).
+            open already, here or in a command).
         """
         if record.id in self._files:
             raise FsError(f"{record.file_name} of the spool is open already")
@@ -145,6 +149,9 @@ class SpoolDir:
             fd = os.open(record.file_name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
         except OSError as exc:
             raise translated(exc, path) from exc
+        if not claim(fd):
+            os.close(fd)
+            raise FsError(f"a command is at work on {path}")
         doubt = doubt_file(record, os.fstat(fd).st_size)
         if doubt is not None:
             os.close(fd)
@@ -155,7 +162,7 @@ class SpoolDir:
         file = self._opened(record, fd)
         self._space.used_bytes += file.charged_bytes  # they are there, cap or not
         if record.state is SpoolState.UPLOADING:
-            await _remember_try(file)
+            await remember_try(file)
         return file
 
     def records(self) -> list[SpoolRecord]:
@@ -209,10 +216,20 @@ class SpoolDir:
             fd=fd,
             path=path,
             directory_fd=self._fd,
-            on_close=lambda: self._files.pop(record.id),
+            on_close=lambda kept_bytes: self._let_go(record, kept_bytes),
         )
         self._files[record.id] = file
         return file
+
+    def _let_go(self, record: SpoolRecord, kept_bytes: int) -> None:
+        self._files.pop(record.id)
+        if kept_bytes:
+            self._found[record.file_name] = kept_bytes
+
+    def _recount(self) -> None:
+        """Give back the room of files that a command has sent or discarded."""
+        for name in [name for name in self._found if not os.path.lexists(os.path.join(self.path, name))]:
+            self._space.refund(self._found.pop(name))
 
     def _make_file(self, name: str, size: int) -> int:
         fd = self._open_new(name)
@@ -263,7 +280,7 @@ def _open_directory(path: str) -> int:
     raise _refused(path, cause)
 
 
-async def _remember_try(file: SpoolFile) -> None:
+async def remember_try(file: SpoolFile) -> None:
     """Note what the server may have of *file*: the process that was sending it got no answer.
 
     Raises: FsError (the disk failed).

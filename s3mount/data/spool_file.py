@@ -69,7 +69,7 @@ class SpoolFile:
         fd: int,
         path: str,
         directory_fd: int,
-        on_close: Callable[[], object],
+        on_close: Callable[[int], object],
     ) -> None:
         """Use :meth:`s3mount.data.spool.SpoolDir.create` or :meth:`~s3mount.data.spool.SpoolDir.reopen`."""
         record = entry.record
@@ -354,7 +354,7 @@ class SpoolFile:
             if self._is_closed:
                 return False
             self._is_closed = True
-            self._on_close()
+            self._on_close(0 if delete else self._charged.total)
             await self._disk.run(self._charged.total if delete else 0, work)
         return True
 

@@ -1,4 +1,8 @@
-"""Who uses a spool directory: one mount at a time, and whoever comes second is told which."""
+"""Who uses a spool directory: one mount at a time, and whoever comes second is told which.
+
+Beside a mount, commands may work on files that no program has open there: each file of the spool that
+somebody has open is locked by whoever that is. The kernel ends both locks with their process.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,34 @@ def lock(directory_fd: int, holder: Holder) -> bool:
     with suppress(OSError), open(os.open(HOLDER_NAME, flags, 0o600, dir_fd=directory_fd), "w") as file:
         json.dump(asdict(holder), file)
     return True
+
+
+def claim(fd: int) -> bool:
+    """Take the spool file open as *fd*; return whether nobody else has it. Closing the descriptor ends it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def locked_inodes(table: str = "/proc/locks") -> dict[int, int]:
+    """Return who holds what is locked as a whole on this machine: process ids by inode number.
+
+    For whoever only wants to know: taking a lock to see whether it is free could refuse another.
+    """
+    found = {}
+    try:
+        with open(table, encoding="ascii") as file:
+            lines = file.readlines()
+    except OSError:
+        return {}
+    for line in lines:
+        fields = line.split()
+        # "1: FLOCK  ADVISORY  WRITE 123 00:2e:456 0 EOF"; who waits for a lock has an arrow before it.
+        if len(fields) >= 6 and fields[1] == "FLOCK":
+            found[int(fields[5].rpartition(":")[2])] = int(fields[4])
+    return found
 
 
 def holder_of(directory: str) -> Holder | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from s3mount.errors import NoSpace
 
@@ -13,21 +14,34 @@ DISK_BLOCK_BYTES = 4096
 class SpoolSpace:
     """Bytes on disk of all spool files, within a cap and above a floor of free space.
 
+    Args:
+        recount: gives back what files had that somebody else has taken away.
+
     INVARIANT: ``used_bytes`` is what spool files were charged with and have not given back.
     """
 
-    def __init__(self, directory_fd: int, *, cap_bytes: int | None, free_floor_bytes: int) -> None:
+    def __init__(
+        self,
+        directory_fd: int,
+        *,
+        cap_bytes: int | None,
+        free_floor_bytes: int,
+        recount: Callable[[], None] = lambda: None,
+    ) -> None:
         self.cap_bytes = cap_bytes
         self.free_floor_bytes = free_floor_bytes
         self.used_bytes = 0
         self._directory_fd = directory_fd
+        self._recount = recount
 
     def charge(self, size: int) -> None:
         """Take *size* more bytes, before they are written.
 
         Raises: NoSpace, and nothing is taken.
         """
-        if self.cap_bytes is not None and self.used_bytes + size > self.cap_bytes:
+        if not self._is_within_cap(size):
+            self._recount()
+        if not self._is_within_cap(size):
             raise NoSpace(f"the spool is full: {self.used_bytes} of {self.cap_bytes} bytes are in use")
         disk = os.fstatvfs(self._directory_fd)
         free = disk.f_bavail * disk.f_frsize
@@ -36,6 +50,9 @@ class SpoolSpace:
                 f"the spool's disk has {free} bytes free, and {self.free_floor_bytes} are to stay free"
             )
         self.used_bytes += size
+
+    def _is_within_cap(self, size: int) -> bool:
+        return self.cap_bytes is None or self.used_bytes + size <= self.cap_bytes
 
     def refund(self, size: int) -> None:
         """Give *size* bytes back."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager
 
 from s3mount.core.filestate import FileState
 from s3mount.core.keys import Target, resolve
 from s3mount.core.objects import ByteRange
+from s3mount.data.descriptors import SpoolDescriptors
 from s3mount.errors import (
     AlreadyExists,
     BadDescriptor,
@@ -29,12 +31,19 @@ class Files:
     """Operations on files through handles."""
 
     def __init__(
-        self, services: FileServices, open_files: OpenFiles, defaults: Defaults, *, read_only: bool
+        self,
+        services: FileServices,
+        open_files: OpenFiles,
+        defaults: Defaults,
+        descriptors: SpoolDescriptors,
+        *,
+        read_only: bool,
     ) -> None:
         self._namespace = services.namespace
         self._table = services.namespace.table
         self._open_files = open_files
         self._defaults = defaults
+        self._descriptors = descriptors
         self._read_only = read_only
         #: The mount's ``major:minor``, once it is known.
         self.device: str | None = None
@@ -43,7 +52,7 @@ class Files:
         """Open *node*; return the handle's number and whether the kernel's pages are still true.
 
         Raises: NotFound, StaleObject (the name leads to another version by now: the kernel looks it up
-        once more and opens that), ReadOnly, what the store raises.
+        once more and opens that), ReadOnly, TooManyFiles, what the store raises.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY and self._read_only:
             raise ReadOnly(f"{node.path()}: the mount is read-only")
@@ -51,12 +60,15 @@ class Files:
         there = self._open_files.file_of(node)
         if (there is None and not node.is_linked) or (there is not None and there.is_displaced):
             raise StaleObject(f"{node.key} was changed elsewhere, and the name leads to another file by now")
+        if flags & os.O_ACCMODE != os.O_RDONLY and (there is None or there.spool is None):
+            self._descriptors.check()  # here a program looks for it, not at its first write
         number, handle = self._open_files.open(node, flags, caller.pid)
         try:
             if flags & os.O_TRUNC:
                 async with handle.file.lock:
-                    # make and others touch their stamps with `: > stamp`.
-                    await handle.file.truncate(0, touches=True)
+                    with self._spool_room(handle.file):
+                        # make and others touch their stamps with `: > stamp`.
+                        await handle.file.truncate(0, touches=True)
         except BaseException:
             await self._open_files.release(number)
             raise
@@ -69,7 +81,7 @@ class Files:
 
         One that came up since the kernel looked is opened instead, unless *flags* have O_EXCL.
 
-        Raises: AlreadyExists, InvalidArgument, NameTooLong, IllegalName, ReadOnly, NoSpace.
+        Raises: AlreadyExists, InvalidArgument, NameTooLong, IllegalName, ReadOnly, NoSpace, TooManyFiles.
         """
         if self._read_only:
             raise ReadOnly(f"{parent.path()}: the mount is read-only")
@@ -83,10 +95,14 @@ class Files:
         attributes = new_attributes(self._defaults, caller, mode, is_directory=False)
         node = self._table.new_file(parent, name, key)
         node.attributes = attributes
+        # At once: a listing that ends while the spool is being opened must not take it for one that is gone.
+        node.is_local = True
+        self._namespace.note_change(parent, name)
         number, handle = self._open_files.open(node, flags, caller.pid)
         try:
             async with handle.file.lock:
-                await handle.file.create()
+                with self._spool_room(handle.file):
+                    await handle.file.create()
         except BaseException:
             self._table.unlink(node)
             await self._open_files.release(number)
@@ -107,13 +123,14 @@ class Files:
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write all of *data*; return its size.
 
-        Raises: NoSpace, BadDescriptor, StaleObject, what the store raises.
+        Raises: NoSpace, TooManyFiles, BadDescriptor, StaleObject, what the store raises.
         """
         handle = self._open_files.handle(number)
         if not handle.is_writable:
             raise BadDescriptor(f"{handle.file.node.path()} is open for reading only")
         async with handle.file.lock:
-            await handle.file.write(offset, data)
+            with self._spool_room(handle.file):
+                await handle.file.write(offset, data)
         return len(data)
 
     async def flush(self, number: int) -> None:
@@ -161,12 +178,13 @@ class Files:
     async def truncate(self, node: FileNode, size: int, number: int | None) -> None:
         """Cut or extend *node*. Without a handle that will be closed, the bucket has it on return.
 
-        Raises: NoSpace, StaleObject, what the store raises.
+        Raises: NoSpace, TooManyFiles, StaleObject, what the store raises.
         """
         file = self._open_files.share(node)
         try:
             async with file.lock:
-                await file.truncate(size)
+                with self._spool_room(file):
+                    await file.truncate(size)
             if number is None and not self._open_files.has_writer(file):
                 await file.upload()
         finally:
@@ -190,6 +208,10 @@ class Files:
         for file in self._open_files.unsent():
             if file.node.parent is directory:
                 await file.upload()
+
+    def _spool_room(self, file: OpenFile) -> AbstractContextManager[None]:
+        """Hold room for the spool file that the block may make. Raises: TooManyFiles."""
+        return self._descriptors.room(lambda: file.spool is not None)
 
     def _keep_pages(self, node: FileNode, file: OpenFile) -> bool:
         """Whether the pages that the kernel may have of *node* are those of the version just opened."""

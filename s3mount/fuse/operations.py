@@ -92,6 +92,7 @@ class Operations(pyfuse3.Operations):
         for inode, count in inode_list:
             try:
                 self._table.forget(inode, count)
+                log.debug("forgot inode %d; %d are known", inode, len(self._table))
             except Exception:  # nobody waits for an answer, and the mount must go on
                 log.exception("forget of inode %d", inode)
 

@@ -42,9 +42,14 @@ class Connections:
     meta: int = 16
 
     @property
+    def each(self) -> tuple[int, int, int, int]:
+        """The numbers in the order of the fields."""
+        return self.get, self.background_get, self.upload, self.meta
+
+    @property
     def total(self) -> int:
         """Size of the connection pool."""
-        return self.get + self.background_get + self.upload + self.meta
+        return sum(self.each)
 
 
 @dataclass(frozen=True, slots=True)
