@@ -51,12 +51,16 @@ class Files:
     async def open(self, node: FileNode, flags: int, caller: Caller) -> tuple[int, bool]:
         """Open *node*; return the handle's number and whether the kernel's pages are still true.
 
-        Raises: NotFound, StaleObject (the name leads to another version by now: the kernel looks it up
-        once more and opens that), ReadOnly, TooManyFiles, what the store raises.
+        Raises: StaleObject (the name leads to another version by now, or nowhere: the kernel looks it up
+        once more and goes by that), ReadOnly, TooManyFiles, what the store raises.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY and self._read_only:
             raise ReadOnly(f"{node.path()}: the mount is read-only")
-        await self._namespace.refresh(node)
+        try:
+            await self._namespace.refresh(node)
+        except NotFound as exc:
+            # ENOENT would be the end even of an open that creates; with ESTALE the kernel looks again.
+            raise StaleObject(str(exc)) from exc
         there = self._open_files.file_of(node)
         if (there is None and not node.is_linked) or (there is not None and there.is_displaced):
             raise StaleObject(f"{node.key} was changed elsewhere, and the name leads to another file by now")

@@ -69,21 +69,18 @@ class Renamer:
             return
         if no_replace and replaced is not None:
             raise AlreadyExists(replaced.path())
-        for place, changed in ((parent, name), (new_parent, new_name)):
-            self._namespace.note_change(place, changed)
-        if isinstance(node, FileNode):
-            if isinstance(replaced, DirectoryNode):
-                raise IsADirectory(replaced.path())
-            await self._rename_file(node, new_parent, new_name, replaced)
-        else:
+        with self._namespace.changing((parent, name), (new_parent, new_name)):
+            if isinstance(node, FileNode):
+                if isinstance(replaced, DirectoryNode):
+                    raise IsADirectory(replaced.path())
+                await self._rename_file(node, new_parent, new_name, replaced)
+                return
             assert isinstance(node, DirectoryNode)
             if replaced is not None:
                 if not isinstance(replaced, DirectoryNode):
                     raise NotADirectory(replaced.path())
                 await self._tree.check_empty(replaced)
             await self._rename_directory(node, new_parent, new_name, replaces=replaced is not None)
-        for place, changed in ((parent, name), (new_parent, new_name)):
-            self._namespace.note_change(place, changed)
 
     async def _find(self, parent: DirectoryNode, name: bytes, *, force: bool) -> Node | None:
         try:
@@ -204,8 +201,6 @@ class Renamer:
                 log.error(
                     "%s is whole at %s too, and could not be deleted here: %s", node.path(), new_prefix, exc
                 )
-                for below in (node, *node.descendants()):
-                    self._namespace.expire(below)
                 raise
             self._namespace.move(node, new_parent, new_name)
             self._follow(node, {stat.key: stat for _, stat in copied}, files)

@@ -60,9 +60,9 @@ class Tree:
             raise AlreadyExists(f"{parent.path()}: {name!r} is there")
         attributes = new_attributes(self._defaults, caller, mode, is_directory=True)
         assert location.marker_key is not None
-        self._namespace.note_change(parent, name)
-        answer = await self._store.put(location.marker_key, b"", marker_headers(attributes))
-        node = self._table.new_directory(parent, name, location)
+        with self._namespace.changing((parent, name)):
+            answer = await self._store.put(location.marker_key, b"", marker_headers(attributes))
+            node = self._table.new_directory(parent, name, location)
         node.attributes = attributes
         node.has_marker = node.knows_marker = True
         node.mtime_ns = stat_of(location.marker_key, 0, answer, None).last_modified_ns
@@ -70,7 +70,6 @@ class Tree:
         self._namespace.note_empty(node)
         if not attributes.is_plain:
             parent.ask_directories = True
-        self._namespace.note_change(parent, name)
         return node
 
     async def rmdir(self, parent: DirectoryNode, name: bytes) -> None:
@@ -84,11 +83,10 @@ class Tree:
             raise NotADirectory(node.path())
         await self.check_empty(node)
         await self.keep_alive(parent, node)
-        self._namespace.note_change(parent, name)
-        if node.location.marker_key is not None:
-            await self._store.delete(node.location.marker_key)
-        self._table.unlink(node)
-        self._namespace.note_change(parent, name)
+        with self._namespace.changing((parent, name)):
+            if node.location.marker_key is not None:
+                await self._store.delete(node.location.marker_key)
+            self._table.unlink(node)
 
     async def check_empty(self, node: DirectoryNode) -> None:
         """Raise DirectoryNotEmpty if the store or this host has anything in *node*."""
@@ -107,14 +105,13 @@ class Tree:
         attributes = replace(attributes, mode=0o777, is_symlink=True)
         metadata = to_metadata({}, attributes, is_directory=False)
         headers = ObjectHeaders(metadata=metadata)
-        self._namespace.note_change(parent, name)
-        answer = await self._store.put(key, target, headers)
-        node = self._table.new_file(parent, name, key)
+        with self._namespace.changing((parent, name)):
+            answer = await self._store.put(key, target, headers)
+            node = self._table.new_file(parent, name, key)
         node.describe(stat_of(key, len(target), answer, headers), attributes)
         node.is_own = True
         node.target = target
         self._namespace.note_fresh(node)
-        self._namespace.note_change(parent, name)
         parent.ask_files = True
         return node
 
@@ -143,9 +140,8 @@ class Tree:
             raise IsADirectory(node.path())
         await self.detach_readers(node)
         await self.keep_alive(parent, node)
-        self._namespace.note_change(parent, name)
-        await self.remove_object(node)
-        self._namespace.note_change(parent, name)
+        with self._namespace.changing((parent, name)):
+            await self.remove_object(node)
 
     async def remove_object(self, node: FileNode) -> None:
         """Delete the object of *node*, if the store has one, and take its name away."""
@@ -161,7 +157,7 @@ class Tree:
         await self._open_files.drop_if_idle(file)
 
     async def _delete(self, node: FileNode) -> None:
-        if node.stat is None:
+        if not may_be_in_store(node):
             return
         parent = node.parent
         if parent is not None and node.key == parent.location.marker_key:

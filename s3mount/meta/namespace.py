@@ -173,6 +173,36 @@ class Namespace:
         if node.parent is not None:
             node.parent.forget_listing()
 
+    @contextmanager
+    def changing(self, *places: tuple[DirectoryNode, bytes]) -> Iterator[None]:
+        """While the block runs, this host changes the names *places*: no listing may undo it.
+
+        If the block fails nobody knows how far the store has come, so all that is known of them is asked
+        for again.
+        """
+        for parent, name in places:
+            self.note_change(parent, name)
+        try:
+            yield
+        except BaseException:
+            for parent, name in places:
+                self._doubt(parent, name)
+            raise
+        finally:
+            for parent, name in places:
+                self.note_change(parent, name)
+
+    def _doubt(self, parent: DirectoryNode, name: bytes) -> None:
+        parent.forget_listing()
+        child = parent.children.get(name)
+        below = child.descendants() if isinstance(child, DirectoryNode) else ()
+        for node in () if child is None else (child, *below):
+            node.fresh_until = 0.0
+            if isinstance(node, DirectoryNode):
+                node.forget_listing()
+                node.absent.clear()
+                node.has_marker = None
+
     def move(self, node: Node, parent: DirectoryNode, name: bytes) -> None:
         """Give *node* another name; the keys of files below a directory follow."""
         target = resolve(parent.location, name)
