@@ -27,6 +27,9 @@ READ_BYTES = 1024 * 1024
 PAGE_FIELD = "S3MountPage"
 _EMPTY_LISTING = b"<ListBucketResult/>"
 
+#: S3 says 204 when it has done these, and botocore takes any 200 for it, a proxy's login page too.
+_ANSWERED_WITH_NOTHING = ("DeleteObject", "AbortMultipartUpload")
+
 _listing = threading.local()
 
 
@@ -59,6 +62,8 @@ def install_hooks(client: Any) -> None:
     events.register("before-call.s3", _never_redirect)
     events.register("before-sign.s3.ListObjectsV2", _ask_for_metadata)
     events.register("before-parse.s3.ListObjectsV2", _parse_listing)
+    for operation in _ANSWERED_WITH_NOTHING:
+        events.register(f"before-parse.s3.{operation}", _need_204)
 
 
 class _Bytes:
@@ -133,3 +138,9 @@ def _parse_listing(response_dict: dict[str, Any], customized_response_dict: dict
     if response_dict["status_code"] == 200:
         customized_response_dict[PAGE_FIELD] = parse_list_page(response_dict["body"])
         response_dict["body"] = _EMPTY_LISTING
+
+
+def _need_204(response_dict: dict[str, Any], **_: Any) -> None:
+    status = response_dict["status_code"]
+    if status < 300 and status != 204:
+        raise BadAnswer(f"the server answered HTTP {status} where 204 says that it was done")
