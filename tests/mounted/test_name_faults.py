@@ -1,0 +1,103 @@
+"""Names after a change of them that failed: nobody knows how far the store came, so it is asked again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mounted.conftest import MakeMount
+from tests.support.bucket import Bucket
+from tests.support.counting_proxy import CountingProxy, DropAnswer
+from tests.support.fault_actions import ACCESS_DENIED, HTML_200, INTERNAL_ERROR, ApplyThenAnswer
+from tests.support.mounting import Mount
+from tests.support.servers import Server
+
+#: What the daemon believes stays so for the whole test.
+OPTIONS = ("--attempts=2", "--ttl=1h", "--negative-ttl=1h")
+
+
+@pytest.fixture
+def proxy(minio: Server) -> Iterator[CountingProxy]:
+    """MinIO behind a proxy that can spoil requests."""
+    with CountingProxy(minio.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def mount(make_mount: MakeMount, minio: Server, proxy: CountingProxy) -> Mount:
+    """A mount through the proxy, with retries that end soon."""
+    expected = ["upload of", "is whole at", "copies of a rename"]
+    return make_mount(minio, None, *OPTIONS, endpoint_url=proxy.endpoint_url, expected=expected)
+
+
+@pytest.fixture
+def bucket(mount: Mount) -> Bucket:
+    """The bucket without the mount."""
+    return Bucket(mount.server, mount.bucket)
+
+
+def test_a_login_page_is_not_taken_for_a_deletion(mount: Mount, proxy: CountingProxy, bucket: Bucket) -> None:
+    """rm and mv fail with EIO when a proxy answers the DELETE with HTTP 200 and HTML; nothing is gone."""
+    for name in ("a", "b"):
+        (mount.path / name).write_bytes(name.encode())
+    with proxy.rule(HTML_200, operation="DeleteObject"):
+        for change in (
+            lambda: os.unlink(mount.path / "a"),
+            lambda: os.rename(mount.path / "b", mount.path / "c"),
+        ):
+            with pytest.raises(OSError) as caught:
+                change()
+            assert caught.value.errno == errno.EIO
+    assert sorted(os.listdir(mount.path)) == ["a", "b"]
+    assert bucket.files() == {"a": b"a", "b": b"b"}
+
+
+def test_a_file_whose_upload_got_no_answer_does_not_come_back_after_rm(
+    mount: Mount, proxy: CountingProxy, bucket: Bucket
+) -> None:
+    """close(2) failed since the answer was lost, but the object is there: rm takes it away."""
+    with proxy.rule(DropAnswer(reset=True), operation="PutObject"), pytest.raises(OSError):
+        (mount.path / "file").write_bytes(b"data")
+    assert bucket.keys() == ["file"]
+    os.unlink(mount.path / "file")
+    assert bucket.keys() == []
+
+
+def test_a_file_whose_removal_got_no_answer_can_be_made_anew(
+    mount: Mount, proxy: CountingProxy, bucket: Bucket
+) -> None:
+    """unlink(2) failed though it was carried out: the name is free, for reading and for writing."""
+    for name in ("read", "written"):
+        (mount.path / name).write_bytes(b"old")
+        with proxy.rule(ApplyThenAnswer(INTERNAL_ERROR)), pytest.raises(OSError):
+            os.unlink(mount.path / name)
+    with pytest.raises(FileNotFoundError):
+        (mount.path / "read").read_bytes()
+    (mount.path / "written").write_bytes(b"new")
+    assert (mount.path / "written").read_bytes() == b"new"
+    assert bucket.files() == {"written": b"new"}
+
+
+def test_what_a_failed_rename_has_replaced_is_not_stale(mount: Mount, proxy: CountingProxy) -> None:
+    """mv onto a file failed after the copy: the new name is read and written as what it is now."""
+    for name in ("old", "new"):
+        (mount.path / name).write_bytes(name.encode())
+    with proxy.rule(ACCESS_DENIED, operation="DeleteObject"), pytest.raises(PermissionError):
+        os.rename(mount.path / "old", mount.path / "new")
+    assert (mount.path / "new").read_bytes() == b"old"
+    (mount.path / "new").write_bytes(b"again")
+    assert (mount.path / "new").read_bytes() == b"again"
+
+
+def test_a_directory_that_a_failed_rename_has_copied_is_shown(mount: Mount, proxy: CountingProxy) -> None:
+    """mv of a directory failed after the copies: both are shown with their files."""
+    (mount.path / "d").mkdir()
+    (mount.path / "d" / "a").write_bytes(b"a")
+    assert not (mount.path / "f").exists()
+    with proxy.rule(ACCESS_DENIED, operation="DeleteObjects"), pytest.raises(PermissionError):
+        os.rename(mount.path / "d", mount.path / "f")
+    assert (mount.path / "f" / "a").read_bytes() == b"a"
+    assert sorted(os.listdir(mount.path)) == ["d", "f"]
