@@ -139,6 +139,7 @@ INTERRUPTED = "the mount ended while the file was being written: no close of it 
 RESTARTED = (
     "the machine restarted before the bytes were safe on the disk: some of them may not be what was written"
 )
+EDGES = "in the disk blocks where something was written, what was not written itself may be zeros"
 NO_KEY = "the journal does not know this file, so nobody can tell what it was to become"
 DAMAGED = "the journal is damaged, so nobody can tell what this file was to become"
 NO_HEADERS = "the journal does not say with which attributes the file was to be stored"
@@ -176,7 +177,7 @@ def doubt_file(record: SpoolRecord, size_on_disk: int) -> str | None:
     """
     if size_on_disk != record.size:
         return f"the file in the spool has {size_on_disk} bytes, and {record.size} are what the journal says"
-    if record.base_limit > record.size:
+    if record.base_limit > record.size or (record.base is not None and record.base_limit > record.base.size):
         return "the journal contradicts itself about the size of the file"
     if not record.is_complete and record.base is None:
         return "bytes are missing, and the journal does not say which object has them"

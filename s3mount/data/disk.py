@@ -57,6 +57,15 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def sync_directory(path: str) -> None:
+    """Bring the names in the directory *path* onto the disk for good. Raises: OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def write_at(fd: int, data: memoryview, offset: int) -> tuple[int, OSError | None]:
     """Write *data* at *offset*; return how many bytes are written, and what stopped it."""
     done = 0

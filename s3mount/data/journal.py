@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import trio
 
+from s3mount.data.disk import sync_directory, translated
 from s3mount.errors import FsError, NoSpace
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ CHECKPOINT_COMMITS = 500
 
 LOG_LIMIT_BYTES = 16 << 20
 """A log that has grown so large, since commits came without a pause, is copied while they wait."""
+
+KEPT_LOG_BYTES = 4 << 20
+"""A log that has grown beyond this is cut back once it was copied."""
 
 RESERVE_BYTES = 512 << 10
 """Given up when the disk is full, so that rows can still be changed: over 100 commits."""
@@ -97,15 +101,24 @@ class Journal:
             self._db = _opened_despite_full_disk(self.path, directory)
         except sqlite3.Error as exc:
             raise self._translated(exc) from exc
+        except OSError as exc:
+            raise translated(exc, self.path) from exc
         try:
             # The log is there from the first write on, and as long as a connection is.
             self.ensure(Schema("journal", ("SELECT 1",)))
             self._log_fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-            _sync_directory(directory)
-            make_reserve(directory)
+            try:
+                sync_directory(directory)
+            except BaseException:
+                os.close(self._log_fd)
+                raise
+        except OSError as exc:
+            self._db.close()
+            raise translated(exc, self.path) from exc
         except BaseException:
             self._db.close()
             raise
+        self._lacks_reserve = not make_reserve(directory)
 
     def ensure(self, schema: Schema) -> None:
         """Make the tables of *schema*, or bring those of an earlier version up to date.
@@ -136,12 +149,7 @@ class Journal:
         try:
             result = self._transaction(work)
         except sqlite3.Error as exc:
-            if not _may_be_full(exc) or not free_reserve(self._directory):
-                raise self._translated(exc) from exc
-            try:
-                result = self._transaction(work)
-            except sqlite3.Error as again:
-                raise self._translated(again) from again
+            result = self._despite_full_disk(work, exc)
         self._commits += 1
         return result
 
@@ -169,25 +177,32 @@ class Journal:
                 try:
                     await trio.to_thread.run_sync(os.fsync, self._log_fd, limiter=self._thread)
                 except OSError as exc:
-                    self._broken = FsError(f"{self.path}: the spool's disk failed: {exc.strerror}")
-                    raise self._broken from exc
+                    raise self._failed(exc) from exc
                 self._safe_commits = covered
+
+    def sync_now(self) -> None:
+        """Like :meth:`sync`, before anything runs beside it. Raises: as :meth:`sync`."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            os.fsync(self._log_fd)
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        self._safe_commits = self._commits
 
     async def tidy(self) -> None:
         """Now and then copy the log into the database, in a thread. Called after work that nobody waits for.
 
         Cancel: not once it has begun. Logs failures, raises none.
         """
-        if self._is_tidying or self._commits - self._checkpointed_commits < CHECKPOINT_COMMITS:
-            return
+        if self._broken is not None or self._is_tidying:
+            return  # of a log that could not be made safe, the kernel may have kept less than was written
         self._is_tidying = True
         try:
-            self._checkpointed_commits = self._commits
-            if os.fstat(self._log_fd).st_size > LOG_LIMIT_BYTES:
-                _checkpoint(self.path)
-            else:
-                await trio.to_thread.run_sync(_checkpoint, self.path, limiter=self._thread)
-            make_reserve(self._directory)
+            if self._commits - self._checkpointed_commits >= CHECKPOINT_COMMITS:
+                await self._copy_log()
+            if self._lacks_reserve:
+                self._lacks_reserve = not make_reserve(self._directory)
         except (sqlite3.Error, OSError) as exc:
             log.debug("%s: the log stays as it is: %s", self.path, exc)
         finally:
@@ -198,6 +213,43 @@ class Journal:
         os.close(self._log_fd)
         with suppress(sqlite3.Error):
             self._db.close()
+
+    async def _copy_log(self) -> None:
+        self._checkpointed_commits = self._commits
+        if os.fstat(self._log_fd).st_size > LOG_LIMIT_BYTES:
+            _checkpoint(self.path)
+        else:
+            await trio.to_thread.run_sync(_checkpoint, self.path, limiter=self._thread)
+
+    def _despite_full_disk(self, work: Work[T], failure: sqlite3.Error) -> T:
+        """Run *work* again if room can be made for it.
+
+        The blocks of a log that was copied are written over, so that rows can be changed without end.
+        Copying may need room itself: the reserve's.
+        """
+        if _may_be_full(failure):
+            self._lacks_reserve = True
+            has_room = free_reserve(self._directory)
+            if self._restart_log() or has_room:
+                try:
+                    return self._transaction(work)
+                except sqlite3.Error as exc:
+                    failure = exc
+        raise self._translated(failure) from failure
+
+    def _restart_log(self) -> bool:
+        """Copy the log into the database now; return whether that could be done."""
+        if self._broken is not None:
+            return False
+        try:
+            _checkpoint(self.path)
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _failed(self, exc: OSError) -> FsError:
+        self._broken = FsError(f"{self.path}: the spool's disk failed: {exc.strerror}")
+        return self._broken
 
     def _transaction(self, work: Work[T]) -> T:
         self._db.execute("BEGIN IMMEDIATE")
@@ -214,23 +266,26 @@ class Journal:
         code = getattr(exc, "sqlite_errorcode", 0)
         if code & 0xFF in _DAMAGED:
             return JournalDamaged(f"{self.path}: {exc}")
-        if _may_be_full(exc) and _is_full(self._directory):
+        is_full = code & 0xFF == sqlite3.SQLITE_FULL or (_may_be_full(exc) and _is_full(self._directory))
+        if is_full:
             return NoSpace(f"{self.path}: the disk is full")
         return FsError(f"{self.path}: the spool's journal failed: {exc}")
 
 
-def make_reserve(directory: str) -> None:
-    """Set the reserve aside, as far as the disk has room for it."""
+def make_reserve(directory: str) -> bool:
+    """Set the reserve aside; return whether the disk has room for it."""
     path = os.path.join(directory, RESERVE_NAME)
     with suppress(OSError):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_blocks * 512 < RESERVE_BYTES:
                 os.posix_fallocate(fd, 0, RESERVE_BYTES)
+            return True
         except OSError:
             os.ftruncate(fd, 0)
         finally:
             os.close(fd)
+    return False
 
 
 def free_reserve(directory: str) -> bool:
@@ -312,9 +367,12 @@ def _opened(path: str) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
+        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise FsError(f"{path}: the file system has no shared memory for SQLite's write-ahead log")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA wal_autocheckpoint = 0")  # it would fsync in the midst of a commit
+        db.execute(f"PRAGMA journal_size_limit = {KEPT_LOG_BYTES}")
         found = db.execute("PRAGMA quick_check(1)").fetchone()
         if found != ("ok",):
             raise JournalDamaged(f"{path}: {found[0]}")
@@ -340,14 +398,6 @@ def _may_be_full(exc: sqlite3.Error) -> bool:
 def _is_full(directory: str) -> bool:
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize < RESERVE_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _quoted(path: str) -> str:

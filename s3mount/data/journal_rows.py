@@ -70,6 +70,7 @@ _COLUMNS: Final = (
     *("id", "file_name", "key", "state", "condition", "base", "base_limit", "size", "present", "headers"),
     *("changed_ns", "cause", "attempts", "is_synced", "boot_id", "upload", "unanswered"),
 )
+_NUMBERS: Final = ("base_limit", "size", "changed_ns", "attempts")
 _SELECT_PARTS: Final = "SELECT spool_id, number, etag, size, crc32 FROM part"
 
 
@@ -149,7 +150,7 @@ class SpoolRows:
         def work(db: sqlite3.Connection) -> None:
             if record.upload is not None:
                 _begin(db, record.key, record.upload)
-                db.execute("DELETE FROM part WHERE spool_id = ?", (record.id,))
+            db.execute("DELETE FROM part WHERE spool_id = ?", (record.id,))
             db.execute("DELETE FROM spool WHERE id = ?", (record.id,))
 
         self.journal.run(work)
@@ -266,8 +267,14 @@ def _dumped_tries(tries: tuple[Fingerprint, ...]) -> str:
     return json.dumps([(one.size, one.etag, one.crc32) for one in tries])
 
 
+def _dumped_text(text: str) -> str:
+    """The path of the spool, in a cause, may have bytes that are not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 _DUMP: Final[dict[str, Callable[[Any], object]]] = {
     "state": lambda state: state.value,
+    "cause": _dumped_text,
     "condition": _dumped_condition,
     "base": _dumped,
     "present": _dumped_ranges,
@@ -285,21 +292,39 @@ def _values(fields: dict[str, Any]) -> dict[str, object]:
 def _record(row: dict[str, Any], parts: list[PartTag]) -> SpoolRecord:
     """Return the record of a row; of one that makes no sense, a parked one that says so."""
     try:
+        _need_types(row)
         fields = {
             **row,
             "state": SpoolState(row["state"]),
             "condition": WriteCondition(**json.loads(row["condition"])),
             "base": _loaded_stat(row["base"]),
-            "present": tuple(ByteRange(start, stop) for start, stop in json.loads(row["present"])),
+            "present": tuple(_range(start, stop) for start, stop in json.loads(row["present"])),
             "headers": _loaded_headers(row["headers"]),
             "is_synced": bool(row["is_synced"]),
             "upload": _loaded_upload(row["upload"], parts),
             "unanswered": tuple(Fingerprint(*one) for one in json.loads(row["unanswered"])),
         }
         return SpoolRecord(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         key = row["key"] if isinstance(row["key"], str) else UNKNOWN_KEY
         return SpoolRecord(row["id"], str(row["file_name"]), key, SpoolState.PARKED, cause=DAMAGED)
+
+
+def _need_types(row: dict[str, Any]) -> None:
+    """Refuse what SQLite would store in any column. Raises: ValueError."""
+    for name in _NUMBERS:
+        value = row.get(name, 0)
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} is {value!r}")
+    for name in ("file_name", "key", "cause", "boot_id"):
+        if not isinstance(row.get(name, ""), str):
+            raise ValueError(f"{name} is {row[name]!r}")
+
+
+def _range(start: object, stop: object) -> ByteRange:
+    if not isinstance(start, int) or not isinstance(stop, int):
+        raise ValueError(f"no range: {start!r} to {stop!r}")
+    return ByteRange(start, stop)
 
 
 def _loaded_headers(text: str | None) -> ObjectHeaders | None:

@@ -21,12 +21,12 @@ from s3mount.core.spool_record import (
     SpoolState,
     doubt_file,
 )
-from s3mount.data.disk import Disk, boot_id, translated
+from s3mount.data.disk import Disk, boot_id, sync_directory, translated
 from s3mount.data.journal import Journal, JournalTooNew
 from s3mount.data.journal_rows import SpoolRows
 from s3mount.data.spool_entry import SpoolEntry
 from s3mount.data.spool_file import SpoolFile
-from s3mount.data.spool_holder import Holder, claim, holder_of, lock
+from s3mount.data.spool_holder import Holder, claim, living_holder_of, lock
 from s3mount.data.spool_recovery import Leftover, open_journal, recover
 from s3mount.data.spool_space import SpoolSpace
 from s3mount.data.uploader_settle import content, fingerprint_of, fingerprint_of_parts
@@ -82,11 +82,8 @@ class SpoolDir:
         except BaseException:
             os.close(self._fd)
             raise
-        self._found = {
-            entry.name: _bytes_on_disk(entry.path)
-            for entry in os.scandir(self.path)
-            if entry.name.endswith(DATA_SUFFIX)
-        }
+        #: Bytes on the disk of the files that nobody here has open.
+        self._found = _sizes_on_disk(self._fd)
         self._space.used_bytes = sum(self._found.values())
 
     @property
@@ -161,8 +158,12 @@ class SpoolDir:
         self._space.refund(self._found.pop(record.file_name, 0))
         file = self._opened(record, fd)
         self._space.used_bytes += file.charged_bytes  # they are there, cap or not
-        if record.state is SpoolState.UPLOADING:
-            await remember_try(file)
+        try:
+            if record.state is SpoolState.UPLOADING:
+                await remember_try(file)
+        except BaseException:
+            await file.close()
+            raise
         return file
 
     def records(self) -> list[SpoolRecord]:
@@ -176,8 +177,10 @@ class SpoolDir:
     def delete(self, record: SpoolRecord) -> None:
         """Delete a file that is not open, and its row: the bucket has its bytes, or nobody wants them.
 
-        Raises: NoSpace, FsError.
+        Raises: NoSpace, FsError (it is open; the disk failed).
         """
+        if record.id in self._files:
+            raise FsError(f"{record.file_name} of the spool is open")
         try:
             with suppress(FileNotFoundError):
                 os.unlink(record.file_name, dir_fd=self._fd)
@@ -257,9 +260,7 @@ class SpoolDir:
 def _open_directory(path: str) -> int:
     """Open the directory, made if need be, and make sure that it is ours alone."""
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+        _make_directory(path)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as exc:
         if os.path.islink(path):
@@ -280,6 +281,18 @@ def _open_directory(path: str) -> int:
     raise _refused(path, cause)
 
 
+def _make_directory(path: str) -> None:
+    """Make the directory and its parents, with their names on the disk for good. Raises: OSError."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        if os.path.lexists(parent):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), parent)
+        _make_directory(parent)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        sync_directory(parent)
+
+
 async def remember_try(file: SpoolFile) -> None:
     """Note what the server may have of *file*: the process that was sending it got no answer.
 
@@ -287,7 +300,8 @@ async def remember_try(file: SpoolFile) -> None:
     """
     upload = file.record.upload
     if upload is None:
-        sent: Fingerprint | None = fingerprint_of(await content(file))
+        # What misses bytes was never sent in one request.
+        sent: Fingerprint | None = fingerprint_of(await content(file)) if file.is_complete else None
     else:
         sent = fingerprint_of_parts(upload.parts)
     if sent is not None and sent.size == file.size:
@@ -295,7 +309,7 @@ async def remember_try(file: SpoolFile) -> None:
 
 
 def _in_use(path: str) -> StartupError:
-    holder = holder_of(path)
+    holder = living_holder_of(path)
     return _refused(path, f"is in use by {'another mount' if holder is None else holder}")
 
 
@@ -308,5 +322,6 @@ def _refused(path: str, cause: str) -> StartupError:
     )
 
 
-def _bytes_on_disk(path: str) -> int:
-    return os.lstat(path).st_blocks * 512
+def _sizes_on_disk(directory_fd: int) -> dict[str, int]:
+    names = [name for name in os.listdir(directory_fd) if name.endswith(DATA_SUFFIX)]
+    return {name: os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_blocks * 512 for name in names}

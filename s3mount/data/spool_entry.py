@@ -10,7 +10,7 @@ from typing import Any
 from s3mount.core.objects import ObjectHeaders, ObjectStat, PartTag, WriteCondition
 from s3mount.core.spool_record import SpoolRecord, SpoolState
 from s3mount.data.journal_rows import SpoolRows
-from s3mount.errors import NoSpace
+from s3mount.errors import FsError, NoSpace
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class SpoolEntry:
     """One row: ``record`` is what it says, or will say as soon as the disk has room again.
 
     INVARIANT: before bytes of the file change, the row says WRITING, is_synced false and no parts; where
-    it said otherwise for good, it says so for good.
+    a power cut might leave a row that says otherwise, it says so for good.
     """
 
     def __init__(self, rows: SpoolRows, record: SpoolRecord, boot_id: str) -> None:
@@ -28,6 +28,7 @@ class SpoolEntry:
         self._rows = rows
         self._boot_id = boot_id
         self._unwritten: set[str] = set()
+        self._may_be_believed = record.is_synced  # by whoever finds the rows that a power cut leaves
 
     @property
     def needs_mark(self) -> bool:
@@ -35,7 +36,7 @@ class SpoolEntry:
         record = self.record
         has_parts = record.upload is not None and bool(record.upload.parts)
         is_told = record.state is SpoolState.WRITING and not record.is_synced and not has_parts
-        return not (is_told or self.is_unwanted)
+        return self._may_be_believed or not (is_told or self.is_unwanted)
 
     async def mark_changing(self) -> None:
         """Say that bytes are about to change.
@@ -45,18 +46,23 @@ class SpoolEntry:
 
         Raises: NoSpace, FsError: the bytes must stay as they are then.
         """
-        was_safe = self.record.is_synced
-        upload = None if self.record.upload is None else replace(self.record.upload, parts=())
-        self.write(state=SpoolState.WRITING, is_synced=False, cause="", upload=upload)
-        if was_safe:
+        await self.tidy()
+        if not self.is_unwanted:
+            upload = None if self.record.upload is None else replace(self.record.upload, parts=())
+            self.write(state=SpoolState.WRITING, is_synced=False, cause="", upload=upload)
+        if self._may_be_believed:
             await self.sync()
+            # Unless somebody has made it whole meanwhile.
+            self._may_be_believed = self.record.is_synced and not self.is_unwanted
 
     def write(self, **changes: Any) -> None:
         """Change the row. Raises: NoSpace, FsError: nothing has changed then, in ``record`` neither."""
-        changes = self._with_time(changes)
+        changes = self._stamped(changes)
         late = {name: getattr(self.record, name) for name in self._unwritten}
-        self.record = self._rows.update(self.record, **{**late, **changes})
+        if late or changes:
+            self.record = self._rows.update(self.record, **{**late, **changes})
         self._unwritten.clear()
+        self._may_be_believed |= self.record.is_synced
 
     def note(self, **changes: Any) -> None:
         """Change the row if the disk has room, and with the next change else.
@@ -67,7 +73,7 @@ class SpoolEntry:
         try:
             self.write(**changes)
         except NoSpace as exc:
-            changes = self._with_time(changes)
+            changes = self._stamped(changes)
             log.debug("%s: %s are noted later: %s", self.record.file_name, sorted(changes), exc)
             self._unwritten.update(changes)
             self.record = replace(self.record, **changes)
@@ -82,12 +88,21 @@ class SpoolEntry:
         """Let the upload in parts be aborted by whoever comes by. Raises: NoSpace, FsError."""
         self.record = self._rows.abandon(self.record)
 
-    def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition, **facts: Any) -> None:
-        """Say that the file is whole and is being sent to *key*; *facts* describe its bytes."""
+    def abandon_other_upload(self, key: str, headers: ObjectHeaders) -> None:
+        """Abandon an upload that was begun for another key or with other headers: it has them for good.
+
+        Raises: NoSpace, FsError.
+        """
         record = self.record
         if record.upload is not None and (record.key != key or record.headers != headers):
             self.abandon_upload()
+
+    def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition, **facts: Any) -> None:
+        """Say that the file is whole and is being sent to *key*; *facts* describe its bytes."""
+        self.abandon_other_upload(key, headers)
         told = {"key": key, "headers": headers, "condition": condition}
+        if any(getattr(self.record, name) != value for name, value in facts.items()):
+            facts["is_synced"] = False  # of the bytes that the row did not know
         self.note(state=SpoolState.UPLOADING, cause="", **told, **facts)
 
     def rekey(self, key: str, condition: WriteCondition, base: ObjectStat | None) -> None:
@@ -107,6 +122,13 @@ class SpoolEntry:
             parts = (*(part for part in upload.parts if part.number != tag.number), tag)
             self.note(upload=replace(upload, parts=parts))
 
+    def distrust(self, cause: str, **facts: Any) -> None:
+        """Say that the disk has failed under the bytes: nobody may send them by himself any more."""
+        try:
+            self.write(state=SpoolState.PARKED, cause=cause, is_synced=False, **facts)
+        except FsError as exc:
+            log.debug("%s: the journal cannot say so: %s", cause, exc)
+
     def delete(self) -> None:
         """Remove the row. Raises: NoSpace, FsError."""
         self._rows.delete(self.record)
@@ -115,7 +137,10 @@ class SpoolEntry:
         """Let the journal do what nobody waits for. Cancel: not once it has begun."""
         await self._rows.journal.tidy()
 
-    def _with_time(self, changes: dict[str, Any]) -> dict[str, Any]:
-        if "state" not in changes or changes["state"] is self.record.state:
-            return changes
-        return {**changes, "changed_ns": time.time_ns(), "boot_id": self._boot_id}
+    def _stamped(self, changes: dict[str, Any]) -> dict[str, Any]:
+        stamps: dict[str, Any] = {}
+        if changes.get("state", self.record.state) is not self.record.state:
+            stamps["changed_ns"] = time.time_ns()
+        if "state" in changes or "is_synced" in changes:
+            stamps["boot_id"] = self._boot_id
+        return {**changes, **stamps}

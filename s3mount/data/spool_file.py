@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,8 @@ from s3mount.data.spool_entry import SpoolEntry
 from s3mount.data.spool_ledger import SpoolLedger
 from s3mount.data.spool_space import DISK_BLOCK_BYTES, SpoolSpace
 from s3mount.errors import BadAnswer, BadDescriptor, FileTooLarge, FsError, NoSpace, collapsed
+
+log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 
@@ -71,7 +74,10 @@ class SpoolFile:
         directory_fd: int,
         on_close: Callable[[int], object],
     ) -> None:
-        """Use :meth:`s3mount.data.spool.SpoolDir.create` or :meth:`~s3mount.data.spool.SpoolDir.reopen`."""
+        """Use :meth:`s3mount.data.spool.SpoolDir.create` or :meth:`~s3mount.data.spool.SpoolDir.reopen`.
+
+        *on_close* is told how many bytes stay on the disk.
+        """
         record = entry.record
         self.path = path
         self.base = record.base
@@ -91,6 +97,7 @@ class SpoolFile:
         self._broken: FsError | None = None
         self._claims: list[_Claim] = []
         self._lock = trio.Lock()
+        self._syncing = trio.Lock()  # taken before the other: for as long as an fsync has the descriptor
         self._is_closed = False
         self.ledger = SpoolLedger(entry, self._secure)
         for span in record.present:
@@ -203,9 +210,14 @@ class SpoolFile:
     async def fill(self, fetch: Fetch) -> None:
         """Fetch whatever is still missing, so that the file can be uploaded.
 
+        What was safe from a power cut is so as a whole afterwards.
         Raises: what *fetch* raises; NoSpace; FsError (the disk failed).
         """
         await self._load(ByteRange(0, self.size), fetch)
+        record = self._entry.record
+        if record.is_synced and record.present != tuple(self.present):
+            async with self._synced() as facts:
+                self._entry.note(is_synced=True, **facts)
 
     def slice(self, span: ByteRange) -> FileSlice:
         """Return *span* as the body of a request; the file must be complete and stay as it is.
@@ -237,18 +249,20 @@ class SpoolFile:
     def sent(self) -> None:
         """Say that the bucket has the file as it is: the bytes are here for those who have it open.
 
-        Raises: FsError (the disk failed).
+        Where the journal cannot be told, the next mount finds out by itself.
         """
-        if not self._entry.is_unwanted:
-            if self._entry.record.upload is not None:
-                self._entry.abandon_upload()
+        if self._entry.is_unwanted:
+            return
+        try:
+            self.ledger.given_up()
             self._entry.note(state=SpoolState.DONE, cause="", attempts=0, unanswered=())
+        except FsError as exc:
+            log.warning("the spool's journal does not know that %s was uploaded: %s", self.key, exc)
 
     def forget(self) -> None:
         """Say that nobody wants the file in the bucket any more: it has no name. Readers keep the bytes.
 
         What is written from now on is not noted.
-        Raises: FsError (the disk failed).
         """
         self.sent()
         self._entry.is_unwanted = True
@@ -281,6 +295,8 @@ class SpoolFile:
         if is_failure:
             told["attempts"] = self._entry.record.attempts + 1
         async with self._synced() as facts:
+            record = self._entry.record
+            self._entry.abandon_other_upload(key or record.key, headers or record.headers or ObjectHeaders())
             self._entry.write(state=state, cause=cause, is_synced=True, **facts, **told)
         await self._entry.sync()
 
@@ -301,8 +317,13 @@ class SpoolFile:
 
     async def _wait_for_user(self, state: SpoolState, cause: str) -> None:
         if self._broken is None:
-            await self.make_durable(state, cause=cause, is_failure=True)
-            return
+            try:
+                await self.make_durable(state, cause=cause, is_failure=True)
+            except FsError:
+                if self._broken is None:
+                    raise
+            else:
+                return
         self._entry.write(state=state, cause=cause, is_synced=False, **self._facts())
         await self._entry.sync()
 
@@ -322,16 +343,18 @@ class SpoolFile:
     async def discard(self) -> None:
         """Close, and take away file and row whatever they say. Again is fine.
 
+        A row that the journal cannot take away now is dropped by the next mount: it has no file.
         Cancel: not.
-        Raises: NoSpace, FsError (the row stays, and the next mount drops it).
+        Raises: FsError (the file cannot be taken away; it stays, with its row).
         """
         with trio.CancelScope(shield=True):
             if not await self._close(delete=True):
                 return
-            self._space.refund(self._charged.total)
-            self._charged = RangeSet()
-            self._entry.delete()
-        await self._entry.tidy()
+            try:
+                self._entry.delete()
+            except FsError as exc:
+                log.debug("%s: its row stays in the journal: %s", self.path, exc)
+            await self._entry.tidy()
 
     async def close(self) -> None:
         """Let go of the file; it stays in the spool with its row. Again is fine.
@@ -342,7 +365,7 @@ class SpoolFile:
             await self._close(delete=False)
 
     async def _close(self, *, delete: bool) -> bool:
-        """Close; return whether this was the first call."""
+        """Close; return whether this was the first call. Raises: FsError (the file cannot be deleted)."""
 
         def work() -> None:
             os.close(self._fd)
@@ -350,12 +373,21 @@ class SpoolFile:
                 with suppress(FileNotFoundError):
                     os.unlink(self.path)
 
-        async with self._lock:
+        async with self._syncing, self._lock:
             if self._is_closed:
                 return False
             self._is_closed = True
-            self._on_close(0 if delete else self._charged.total)
-            await self._disk.run(self._charged.total if delete else 0, work)
+            is_kept = True
+            try:
+                await self._disk.run(self._charged.total if delete else 0, work)
+                is_kept = not delete
+            except OSError as exc:
+                raise translated(exc, self.path) from exc
+            finally:
+                if not is_kept:
+                    self._space.refund(self._charged.total)
+                    self._charged = RangeSet()
+                self._on_close(self._charged.total)
         return True
 
     def close_now(self) -> None:
@@ -380,19 +412,21 @@ class SpoolFile:
 
     @asynccontextmanager
     async def _synced(self) -> AsyncIterator[dict[str, object]]:
-        """Give what is on the disk for good; until the block ends nothing of it changes.
+        """Give what is on the disk for good; until the block ends, which awaits nothing, none of it changes.
 
         Bytes that are fetched meanwhile are not in it: they will be fetched again.
         """
-        facts, changes = self._facts(), self._changes
-        await self._sync_data()
-        if self._changes == changes:
-            yield facts
-            return
-        async with self._lock:  # writers who do not pause wait from here on
-            facts = self._facts()
+        async with self._syncing:
+            async with self._lock:  # a thread may be in the midst of a write
+                facts, changes = self._facts(), self._changes
             await self._sync_data()
-            yield facts
+            if self._changes == changes:
+                yield facts
+                return
+            async with self._lock:  # writers who do not pause wait from here on
+                facts = self._facts()
+                await self._sync_data()
+                yield facts
 
     async def _sync_data(self) -> None:
         if self._broken is not None:
@@ -405,6 +439,7 @@ class SpoolFile:
         except OSError as exc:
             # The kernel says it once and takes the pages for clean: a second fsync would succeed.
             self._broken = translated(exc, self.path)
+            self._entry.distrust(str(self._broken), **self._facts())
             raise self._broken from exc
         self._has_safe_name = True
 

@@ -69,6 +69,15 @@ def locked_inodes(table: str = "/proc/locks") -> dict[int, int]:
     return found
 
 
+def living_holder_of(directory: str) -> Holder | None:
+    """Return who has *directory*, which is locked; None if it has not written its name (yet).
+
+    What the file says may be of an earlier holder, for the length of an open(2) or on a full disk.
+    """
+    holder = holder_of(directory)
+    return holder if holder is not None and os.path.exists(f"/proc/{holder.pid}") else None
+
+
 def holder_of(directory: str) -> Holder | None:
     """Return who took *directory* last, None if that cannot be read. It may have ended since."""
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from s3mount.core.objects import MultipartUpload, PartTag
 from s3mount.core.spool_record import Fingerprint, SpoolUpload
 from s3mount.data.spool_entry import SpoolEntry
+from s3mount.errors import NoSpace
+
+log = logging.getLogger(__name__)
 
 MAX_UNANSWERED = 8
 """Tries whose answers were lost, the latest; more in a row at one key are not told from strangers."""
@@ -49,7 +53,11 @@ class SpoolLedger:
         self._entry.note(upload=None)
 
     def given_up(self) -> None:
-        self._entry.abandon_upload()
+        try:
+            self._entry.abandon_upload()
+        except NoSpace as exc:
+            # It stays in the row, and whoever changes or deletes that passes it on.
+            log.debug("%s: its upload is given up later: %s", self._entry.record.file_name, exc)
 
     def lost(self, fingerprint: Fingerprint) -> None:
         others = [one for one in self._entry.record.unanswered if one != fingerprint]

@@ -8,11 +8,13 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from s3mount.core.objects import ByteRange, ObjectStat
 from s3mount.core.spool_record import (
     DAMAGED,
     DATA_SUFFIX,
+    EDGES,
     NO_KEY,
     SENDABLE,
     UNKNOWN_KEY,
@@ -74,6 +76,8 @@ def recover(directory: str, rows: SpoolRows, boot_id: str, *, is_new_after_damag
 
     Every row is taken for a dead mount's: the caller holds the directory's lock.
 
+    What is decided here is safe from a power cut at the end.
+
     Raises: NoSpace, FsError, OSError.
     """
     found = {entry.name for entry in os.scandir(directory) if entry.name.endswith(DATA_SUFFIX)}
@@ -84,10 +88,10 @@ def recover(directory: str, rows: SpoolRows, boot_id: str, *, is_new_after_damag
         elif (leftover := _judged(directory, rows, record, boot_id)) is not None:
             left.append(leftover)
         found.discard(record.file_name)
-    for name in sorted(found):
-        orphan = _adopted(directory, rows, name, boot_id, DAMAGED if is_new_after_damage else NO_KEY)
-        if orphan is not None:
-            left.append(Leftover(orphan, Decision(Action.LEAVE, orphan.cause)))
+    orphans = [_adopted(directory, rows, name, boot_id, is_new_after_damage) for name in sorted(found)]
+    left += [Leftover(one, Decision(Action.LEAVE, one.cause)) for one in orphans if one is not None]
+    rows.journal.sync_now()
+    _drop_notes(directory, {one.record.file_name for one in left if one.record.key == UNKNOWN_KEY})
     return left
 
 
@@ -111,17 +115,22 @@ def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) 
         rows.delete(record)
         return None
     size = os.lstat(path).st_size
+    if record.cause == DAMAGED and record.size != size:
+        record = rows.update(record, **_facts_of_unknown(path))
     if record.state in SENDABLE and (doubt := doubt_file(record, size)) is not None:
         decision = Decision(Action.PARK, doubt)
     if decision.action is not Action.PARK:
         return Leftover(record, decision)
+    cause, facts = decision.cause, {}
     if record.state is SpoolState.WRITING:
-        record = rows.update(record, **_facts_on_disk(path, record))
-    record = rows.update(record, state=SpoolState.PARKED, cause=decision.cause)
+        facts = _facts_on_disk(path, record)
+        if record.base is not None and facts["present"]:
+            cause = f"{cause}; {EDGES}"
+    record = rows.update(record, state=SpoolState.PARKED, cause=cause, **facts)
     return Leftover(record, Decision(Action.LEAVE, record.cause))
 
 
-def _facts_on_disk(path: str, record: SpoolRecord) -> dict[str, object]:
+def _facts_on_disk(path: str, record: SpoolRecord) -> dict[str, Any]:
     """Return what a file's row is to say of its bytes, which only the dead process knew exactly.
 
     Where there was no object underneath, what is no data is a hole. Else the blocks that have data are
@@ -133,32 +142,45 @@ def _facts_on_disk(path: str, record: SpoolRecord) -> dict[str, object]:
     return {"size": size, "base_limit": limit, "present": present}
 
 
-def _adopted(directory: str, rows: SpoolRows, name: str, boot_id: str, cause: str) -> SpoolRecord | None:
+def _facts_of_unknown(path: str) -> dict[str, Any]:
+    """Return what a row is to say of bytes of which nobody knows what was underneath."""
+    size = os.lstat(path).st_size
+    return {"size": size, "base_limit": 0, "present": (ByteRange(0, size),) if size else ()}
+
+
+def _adopted(
+    directory: str, rows: SpoolRows, name: str, boot_id: str, is_new_after_damage: bool
+) -> SpoolRecord | None:
     """Give a file that has no row one; None if there is nothing in it, and it is gone now."""
     path = os.path.join(directory, name)
     noted = _from_note(path, name)
     if noted is not None:
-        record = rows.insert(noted)
-        os.unlink(path + NOTE_SUFFIX)
-        return record
-    if not _data_in(path):
-        # Made by a mount that the power cut off before its journal was safe; nothing was written to it.
+        return rows.insert(noted)
+    facts = os.lstat(path)
+    # With a sound journal, one without data is of a mount that the power cut off before its row was safe.
+    if not facts.st_size or not (is_new_after_damage or _data_in(path)):
         os.unlink(path)
         return None
-    facts = os.lstat(path)
     return rows.insert(
         SpoolRecord(
             id=0,
             file_name=name,
             key=UNKNOWN_KEY,
             state=SpoolState.PARKED,
-            size=facts.st_size,
-            present=(ByteRange(0, facts.st_size),),
+            **_facts_of_unknown(path),
             changed_ns=facts.st_mtime_ns,
-            cause=cause,
+            cause=DAMAGED if is_new_after_damage else NO_KEY,
             boot_id=boot_id,
         )
     )
+
+
+def _drop_notes(directory: str, unknown: set[str]) -> None:
+    """Take away the notes of earlier versions, but not of *unknown* files: a user may read more in them."""
+    for name in os.listdir(directory):
+        data_name = name.removesuffix(NOTE_SUFFIX)
+        if data_name != name and data_name.endswith(DATA_SUFFIX) and data_name not in unknown:
+            os.unlink(os.path.join(directory, name))
 
 
 def _from_note(path: str, name: str) -> SpoolRecord | None:
