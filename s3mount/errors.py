@@ -25,6 +25,8 @@
     +-- StoreError               EIO           the store failed; never "not found", never "empty"
         +-- StoreUnavailable     EIO           cannot reach it, it is overloaded, or it broke off
         |   +-- SlowDown         EIO           it asks for fewer requests
+        |   +-- NoAnswer         EIO           there was none, or only a proxy's
+        |   +-- Unreachable      EIO           there has been none for a while, so it was not asked
         |   +-- NoSuchBucket     EIO           the bucket is not there, or elsewhere
         +-- BadAnswer            EIO           it answered something that cannot be true
         +-- StoreTimeout         ETIMEDOUT     no answer within the deadline
@@ -176,6 +178,14 @@ class SlowDown(StoreUnavailable):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class NoAnswer(StoreUnavailable):
+    """There was no answer: no connection, one that broke off, or a proxy that said that it had none."""
+
+
+class Unreachable(StoreUnavailable):
+    """There has been no answer to anything for a while, so this was not even asked."""
 
 
 class NoSuchBucket(StoreUnavailable):

@@ -41,7 +41,7 @@ from s3mount.fuse.operations import FileSystem, Operations
 from s3mount.meta.inodes import InodeTable
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.policy import NamePolicy
-from s3mount.store.base import ObjectStore
+from s3mount.store.base import Breaker, ObjectStore
 from s3mount.store.checked import CheckedStore
 from s3mount.store.client import ClientOptions, Connections, build_client
 from s3mount.store.conditional import ConditionalStore
@@ -94,6 +94,7 @@ class OpenedStore:
     facts: ServerFacts
     descriptors: SpoolDescriptors
     endpoint_url: str
+    breaker: Breaker
 
 
 @asynccontextmanager
@@ -107,10 +108,12 @@ async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
     client = build_client(options)
     s3 = S3Store(client, options)
     try:
-        checked = CheckedStore(s3)
-        endpoint_url = client.meta.endpoint_url
-        facts = await find_facts(config, checked, first_answer, endpoint_url)
-        yield OpenedStore(ConditionalStore(checked, facts), facts, descriptors, endpoint_url)
+        async with s3.probing():
+            checked = CheckedStore(s3)
+            endpoint_url = client.meta.endpoint_url
+            facts = await find_facts(config, checked, first_answer, endpoint_url)
+            store = ConditionalStore(checked, facts)
+            yield OpenedStore(store, facts, descriptors, endpoint_url, s3.breaker)
     finally:
         s3.close()
 

@@ -23,6 +23,17 @@ from s3mount.core.objects import (
 )
 
 
+class Breaker(Protocol):
+    """Whether the store is out of reach for the time being: all that is asked of it then is Unreachable."""
+
+    @property
+    def is_open(self) -> bool:
+        """It is."""
+
+    async def wait_closed(self) -> None:
+        """Return when it is not, at once where that is now."""
+
+
 class ObjectStore(Protocol):
     """One bucket. Keys are whole keys: a mount's prefix is none of the store's business.
 

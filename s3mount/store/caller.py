@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar, cast
 
 import trio
@@ -12,6 +13,7 @@ from botocore.exceptions import ClientError
 from s3mount.core.deadlines import with_transfer
 from s3mount.core.retries import Fault
 from s3mount.errors import FsError, StoreTimeout
+from s3mount.store.breaker import CircuitBreaker
 from s3mount.store.exchange import Exchange
 from s3mount.store.lost_answers import Tries
 from s3mount.store.retry import Retrier, fault_of
@@ -43,12 +45,21 @@ class Caller:
     """
 
     def __init__(
-        self, retrier: Retrier, turns: Turns, *, timeout_s: float, repairs: Sequence[Repair] = ()
+        self,
+        retrier: Retrier,
+        turns: Turns,
+        breaker: CircuitBreaker,
+        *,
+        timeout_s: float,
+        repairs: Sequence[Repair] = (),
     ) -> None:
         self._retrier = retrier
         self._turns = turns
+        self._breaker = breaker
         self._timeout_s = timeout_s
         self._repairs = repairs
+        self._probe_limiter = trio.CapacityLimiter(1)
+        self._probe_turns = Turns(1)
 
     async def read(
         self,
@@ -107,14 +118,38 @@ class Caller:
 
         async def attempt(stop: float) -> T:
             with trio.CancelScope(deadline=stop) as scope:
-                turn = _Turn(limiter, self._turns, scope, background=background, must_end=must_end)
-                return await self._attempt(work, turn, tries)
+                turn = _Turn(
+                    limiter,
+                    self._turns,
+                    scope,
+                    functools.partial(self._breaker.waiting, what),
+                    background=background,
+                    must_end=must_end,
+                )
+                return await self._attempt(work, turn, tries, stop)
             tries.unanswered += 1
             raise StoreTimeout(f"{what}: no answer in time")
 
         return await self._retrier.run(what, attempt, within_s=with_transfer(self._timeout_s, size))
 
-    async def _attempt(self, work: Callable[[Exchange], T], turn: _Turn, tries: Tries) -> T:
+    async def probe(self, operation: str, call: Callable[[], Any], *, within_s: float) -> None:
+        """Run *call* once, also where the breaker is open, which learns of what comes of it.
+
+        It waits for no other request: those may hang.
+
+        Raises: what *call* raises, translated; StoreTimeout.
+        """
+        stop = trio.current_time() + within_s
+        work = functools.partial(self._in_thread, operation, "", call, None, Tries())
+        with trio.CancelScope(deadline=stop) as scope:
+            turn = _Turn(
+                self._probe_limiter, self._probe_turns, scope, nullcontext, background=False, must_end=False
+            )
+            await self._attempt(work, turn, Tries(), stop)
+            return
+        raise StoreTimeout(f"{operation}: no answer within {within_s:g} s")
+
+    async def _attempt(self, work: Callable[[Exchange], T], turn: _Turn, tries: Tries, stop: float) -> T:
         exchange = Exchange()
         try:
             answer = await trio.to_thread.run_sync(
@@ -125,14 +160,20 @@ class Caller:
                 abandon_on_cancel=True,
             )
         except FsError as exc:
-            passing = fault_of(exc) is not Fault.PERMANENT
-            tries.unanswered += passing
-            self._turns.learn(turn.epoch, exc if passing else None)
+            if turn.began_s is not None:
+                passing = fault_of(exc) is not Fault.PERMANENT
+                tries.unanswered += passing
+                self._turns.learn(turn.epoch, exc if passing else None)
+                self._breaker.note(exc, began_s=turn.began_s)
             raise
         except BaseException:
             exchange.abort()
+            if turn.began_s is not None and trio.current_time() >= stop:
+                self._breaker.note(StoreTimeout("no answer in time"), began_s=turn.began_s)
             raise
+        assert turn.began_s is not None
         self._turns.learn(turn.epoch, None)
+        self._breaker.note(None, began_s=turn.began_s)
         return answer
 
     def _in_thread(
@@ -174,6 +215,9 @@ class _Turn:
     """trio's limiter for one attempt: a thread of its purpose, a turn at the server, and no way back.
 
     Both are held until the thread has ended, abandoned or not: so threads do not pile up.
+
+    Args:
+        waiting: the context of the wait for both.
     """
 
     def __init__(
@@ -181,6 +225,7 @@ class _Turn:
         limiter: trio.CapacityLimiter,
         turns: Turns,
         scope: trio.CancelScope,
+        waiting: Callable[[], AbstractContextManager[None]],
         *,
         background: bool,
         must_end: bool,
@@ -188,17 +233,22 @@ class _Turn:
         self._limiter = limiter
         self._turns = turns
         self._scope = scope
+        self._waiting = waiting
         self._background = background
         self._must_end = must_end
         self.epoch = -1
+        self.began_s: float | None = None
+        """When the request began, in trio's time; None while it waits."""
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
-        await self._limiter.acquire_on_behalf_of(borrower)
-        try:
-            self.epoch = await self._turns.take(background=self._background)
-        except BaseException:
-            self._limiter.release_on_behalf_of(borrower)
-            raise
+        with self._waiting():
+            await self._limiter.acquire_on_behalf_of(borrower)
+            try:
+                self.epoch = await self._turns.take(background=self._background)
+            except BaseException:
+                self._limiter.release_on_behalf_of(borrower)
+                raise
+        self.began_s = trio.current_time()
         self._scope.shield = self._must_end
 
     def release_on_behalf_of(self, borrower: object) -> None:

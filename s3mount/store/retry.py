@@ -10,7 +10,15 @@ from typing import TypeVar
 import trio
 
 from s3mount.core.retries import Fault, RetryPolicy
-from s3mount.errors import BadAnswer, FsError, NoSuchBucket, SlowDown, StoreTimeout, StoreUnavailable
+from s3mount.errors import (
+    BadAnswer,
+    FsError,
+    NoSuchBucket,
+    SlowDown,
+    StoreTimeout,
+    StoreUnavailable,
+    Unreachable,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -69,7 +77,7 @@ def fault_of(failure: FsError) -> Fault:
     match failure:
         case SlowDown():
             return Fault.SLOW_DOWN
-        case NoSuchBucket():
+        case NoSuchBucket() | Unreachable():
             return Fault.PERMANENT
         case StoreUnavailable() | StoreTimeout():
             return Fault.PASSING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
 import trio
@@ -24,7 +25,9 @@ from s3mount.core.objects import (
 )
 from s3mount.core.retries import RetryPolicy
 from s3mount.errors import BadAnswer, IllegalName, NotFound
+from s3mount.store.base import Breaker
 from s3mount.store.bodies import request_body
+from s3mount.store.breaker import CircuitBreaker
 from s3mount.store.caller import Caller, Repair, Settle
 from s3mount.store.checksums import ChecksumSwitch
 from s3mount.store.client import ClientOptions, credentials_of, is_aws
@@ -42,6 +45,8 @@ from s3mount.store.uploads import list_parts, list_uploads
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+PROBE_S: Final = 10.0
+"""How long a probe waits for an answer: a server that takes longer for a HEAD of its bucket is not back."""
 COPY_BYTES: Final = 160 * 1024 * 1024
 """What a copy inside the server counts as: at 16 MiB/s, S3's largest, of 5 GiB, takes as long."""
 
@@ -55,9 +60,17 @@ class S3Store:
         client: from :func:`~s3mount.store.client.build_client`, of the same *options*; closed by
             :meth:`close`.
         list_metadata: ask for MinIO's metadata in LIST; None asks every server that is not AWS.
+        breaker: None for one of its own.
     """
 
-    def __init__(self, client: Any, options: ClientOptions, *, list_metadata: bool | None = None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        options: ClientOptions,
+        *,
+        list_metadata: bool | None = None,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
         self._client = client
         self._bucket = options.bucket
         self._list_metadata = not is_aws(client.meta.endpoint_url) if list_metadata is None else list_metadata
@@ -67,9 +80,11 @@ class S3Store:
         self._background_limiter = trio.CapacityLimiter(options.connections.background_get)
         self._upload_limiter = trio.CapacityLimiter(options.connections.upload)
         self._meta_limiter = trio.CapacityLimiter(options.connections.meta)
+        self._breaker = breaker or CircuitBreaker(client.meta.endpoint_url)
         self._caller = Caller(
             Retrier(RetryPolicy(options.attempts)),
             Turns(options.connections.total),
+            self._breaker,
             timeout_s=options.deadline_s,
             repairs=_repairs(client),
         )
@@ -77,6 +92,18 @@ class S3Store:
     def close(self) -> None:
         """Close the connections; nothing may be under way."""
         self._client.close()
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether the server is out of reach; it is found to be so inside :meth:`probing` only."""
+        return self._breaker
+
+    def probing(self) -> AbstractAsyncContextManager[None]:
+        """While the block runs, let requests fail at once when the server is out of reach; look for it."""
+        call = functools.partial(self._client.head_bucket, Bucket=self._bucket)
+        return self._breaker.probing(
+            functools.partial(self._caller.probe, "HeadBucket", call, within_s=PROBE_S)
+        )
 
     async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
         asked = {"ChecksumMode": "ENABLED"} if checksum else {}

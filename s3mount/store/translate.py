@@ -22,6 +22,7 @@ from s3mount.errors import (
     InvalidArgument,
     IsADirectory,
     NameTooLong,
+    NoAnswer,
     NoSpace,
     NoSuchBucket,
     NotADirectory,
@@ -107,13 +108,16 @@ BY_CLASS: Final[tuple[tuple[type[Exception], type[FsError]], ...]] = (
     (boto.SSOError, AccessDenied),
     (ResponseParserError, BadAnswer),
     (boto.ParamValidationError, InvalidArgument),
-    (boto.HTTPClientError, StoreUnavailable),
-    (boto.ConnectionError, StoreUnavailable),
+    (boto.HTTPClientError, NoAnswer),
+    (boto.ConnectionError, NoAnswer),
     (boto.BotoCoreError, StoreError),
     (UnicodeEncodeError, InvalidArgument),
     (TimeoutError, StoreTimeout),
-    (OSError, StoreUnavailable),
+    (OSError, NoAnswer),
 )
+
+# What a proxy says that gets no answer itself; from S3 they come with a code.
+_OF_PROXIES: Final = frozenset({502, 503, 504})
 
 # A key that MinIO refuses to store is, to a reader, a key that is not there.
 _UNSTORABLE: Final = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName"})
@@ -167,6 +171,8 @@ def _class_of(operation: str, status: int, code: str) -> type[FsError]:
     if status == 503 and operation == "HeadObject":
         # No body tells it from a proxy before a dead server; the patient reading is right for both.
         return SlowDown
+    if status in _OF_PROXIES and code in ("", str(status)):
+        return NoAnswer
     return StoreUnavailable if status >= 500 else StoreError
 
 

@@ -17,11 +17,13 @@ from s3mount.errors import (
     AccessDenied,
     BadAnswer,
     FsError,
+    NoAnswer,
     NoSuchBucket,
     NotFound,
     SlowDown,
     StoreTimeout,
     StoreUnavailable,
+    Unreachable,
 )
 from s3mount.store.client import Connections
 from s3mount.store.retry import Retrier
@@ -64,6 +66,8 @@ class Server:
         (NotFound("404"), 1),
         (AccessDenied("403"), 1),
         (NoSuchBucket("gone"), 1),
+        (NoAnswer("refused"), 4),
+        (Unreachable("not asked"), 1),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -22,6 +22,7 @@ from s3mount.errors import (
     BadAnswer,
     ConditionFailed,
     FsError,
+    NoAnswer,
     NoSuchBucket,
     NotFound,
     NotSupported,
@@ -372,7 +373,7 @@ def test_failures_are_never_absence(place: Place) -> None:
 
     for fault, expected in (
         (error(500, "InternalError"), StoreUnavailable),
-        (Close(), StoreUnavailable),
+        (Close(), NoAnswer),
         (error(403, "AccessDenied"), AccessDenied),
         (error(404, "NoSuchBucket"), NoSuchBucket),
     ):
