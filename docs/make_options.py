@@ -38,8 +38,7 @@ def render() -> str:
 
 
 def _row(option: Option) -> str:
-    written = f"--{option.name}" if option.is_switch else f"--{option.name} {option.metavar}"
-    names = f"`-{option.short}`, `{written}`" if option.short else f"`{written}`"
+    names = f"`-{option.short}`, `{option.written}`" if option.short else f"`{option.written}`"
     return f"| {names} | {option.describe_default() or 'off'} | {option.help.replace('|', '/')} |"
 
 

@@ -53,7 +53,7 @@ READ = (
     Step("fs", "fs/files.py  Files.read", "finds the handle by its number"),
     Step(
         "fs",
-        "fs/open_files.py  OpenFile.read",
+        "fs/open_file.py  OpenFile.read",
         "is there a spool? then its bytes; else the handle's reader",
         (
             "A file that is being changed is read",
@@ -112,7 +112,7 @@ WRITE = (
     ),
     Step(
         "fs",
-        "fs/open_files.py  OpenFile.write, upload",
+        "fs/open_file.py  OpenFile.write, upload",
         "under the file's lock: CLEAN, DIRTY, UPLOADING, FAILED",
         ("One for all opens of a file on this host.", "core/filestate.py is the table."),
     ),

@@ -31,10 +31,13 @@ from s3mount.errors import FsError, StartupError
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
-from s3mount.fs.open_files import FileServices, OpenFiles
+from s3mount.fs.open_file import FileServices
+from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Defaults
+from s3mount.fs.recovery import Recovery
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
+from s3mount.fs.upload_queue import UploadQueue
 from s3mount.fuse import session
 from s3mount.fuse.convert import Converter
 from s3mount.fuse.operations import FileSystem, Operations
@@ -50,6 +53,9 @@ from s3mount.store.preflight import check
 from s3mount.store.s3 import S3Store
 
 log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+"""How long an upload that gave way to a writer rests, where closes wait for uploads."""
 
 
 def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
@@ -183,12 +189,6 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     )
     stack.callback(spool_dir.close)
     _note_bucket(spool_dir, config, opened.endpoint_url)
-    if leftovers := spool_dir.leftovers():
-        log.warning(
-            "%d file(s) of an earlier mount are in %s, and the bucket may not have them",
-            len(leftovers),
-            config.spool_dir,
-        )
     services = FileServices(
         store=store,
         namespace=namespace,
@@ -200,6 +200,12 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
             concurrency=config.upload_concurrency,
             begun=spool_dir.rows,
         ),
+        queue=UploadQueue(
+            delay_s=RETRY_S if config.write_back_s is None else config.write_back_s,
+            files_at_once=config.upload_concurrency,
+            most_files=opened.descriptors.first_reserved // 2,
+        ),
+        write_back_s=config.write_back_s,
         new_readahead=lambda: Readahead(config.block_size, cap_bytes=config.read_ahead_bytes),
         on_conflict=config.on_conflict,
     )
@@ -207,6 +213,16 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     open_files = OpenFiles(services)
     files = Files(services, open_files, defaults, opened.descriptors, read_only=config.read_only)
     tree = Tree(services, open_files, defaults, read_only=config.read_only)
+    recovery = Recovery(services, open_files)
+    leftovers = spool_dir.leftovers()
+    if not config.read_only:
+        await recovery.adopt(leftovers)
+
+    async def work_in_background() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(services.queue.run, files.upload_in_background)
+            nursery.start_soon(recovery.compare, leftovers)
+
     return FileSystem(
         namespace=namespace,
         open_files=open_files,
@@ -215,6 +231,7 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
         tree=tree,
         renamer=Renamer(services, open_files, tree),
         attributes=AttributeWriter(services, open_files, files, defaults, read_only=config.read_only),
+        work_in_background=work_in_background,
     )
 
 
@@ -225,6 +242,8 @@ async def _run(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_announce, config, fs, initialised, on_ready)
         nursery.start_soon(_stop_on_signal, config, fs)
+        if not config.read_only:
+            nursery.start_soon(fs.work_in_background)
         await session.serve()
         nursery.cancel_scope.cancel()
 
@@ -264,9 +283,13 @@ async def _drain(config: MountConfig, fs: FileSystem) -> int:
         await fs.files.upload_all()
     left = fs.open_files.unsent()
     for file in left:
-        await file.keep_spool()
+        await file.keep_unsent()
         path = file.spool.path if file.spool is not None else "(no spool)"
-        log.error("%s is not in the bucket; its bytes are in %s", file.node.path(), path)
+        log.error(
+            "%s is not in the bucket; its bytes are in %s (s3mount spool list shows it)",
+            file.node.path(),
+            path,
+        )
     return Exit.NOT_DRAINED if left or fs.open_files.lost else Exit.OK
 
 

@@ -156,7 +156,8 @@ class _SetOption(argparse.Action):
     """Take one option of the table into the namespace's ``chosen``."""
 
     def __init__(self, option: Option, **settings: Any) -> None:
-        super().__init__(nargs=0 if option.is_switch else None, **settings)
+        nargs: int | str | None = 0 if option.is_switch else None
+        super().__init__(nargs=nargs if option.bare is None else argparse.OPTIONAL, **settings)
         self._option = option
 
     def __call__(

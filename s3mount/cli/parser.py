@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from s3mount import __version__
-from s3mount.config.options import did_you_mean, unknown_option
+from s3mount.config.options import OPTIONS, did_you_mean, unknown_option
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
@@ -27,11 +27,20 @@ else:
     Commands = argparse._SubParsersAction
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's, which would show the value of ``--option[=VALUE]`` as a word of its own."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.nargs == argparse.OPTIONAL and action.option_strings:
+            return f"{action.option_strings[-1]}[={action.metavar}]"
+        return super()._format_action_invocation(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, saying what is wrong in one line."""
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
@@ -63,11 +72,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise StartupError(
             f"command {argv[0]}", f"there is no such command{near}", "see `s3mount --help`", Exit.USAGE
         )
-    arguments, left_over = parser.parse_known_args(argv)
+    arguments, left_over = parser.parse_known_args(list(_with_values(argv)))
     _refuse_left_over(left_over, commands.choices.get(arguments.command or ""))
     if arguments.command is None:
         parser.error("the command is missing")
     return arguments
+
+
+def _with_values(argv: Sequence[str]) -> Iterator[str]:
+    """Yield *argv*, giving options that can do without a value theirs: argparse would take the next word."""
+    bare = {f"--{option.name}": option.bare for option in OPTIONS if option.bare is not None}
+    are_over = False
+    for word in argv:
+        are_over = are_over or word == "--"
+        yield f"{word}={bare[word]}" if word in bare and not are_over else word
 
 
 def wrapped(text: str) -> str:

@@ -60,6 +60,7 @@ class MountConfig:
     negative_ttl_s: float
     attributes: Literal["list", "auto", "exact"]
     on_conflict: Literal["fail", "overwrite", "keep-both"]
+    write_back_s: float | None
     memory_bytes: int
     block_size: int
     read_ahead_bytes: int
@@ -131,6 +132,8 @@ class MountConfig:
         _between("--max-cached-names", self.max_cached_names, 1000, 100_000_000)
         for name in ("connect-timeout", "read-timeout", "operation-timeout"):
             _time_between(f"--{name}", getattr(self, f"{name.replace('-', '_')}_s"), 0.1, 3600)
+        if self.write_back_s is not None:
+            _time_between("--write-back", self.write_back_s, 0, 3600)
         _time_between("--drain-timeout", self.drain_timeout_s, 0, 86400)
         _time_between("--ttl", self.ttl_s, 0, 86400)
         _time_between("--negative-ttl", self.negative_ttl_s, 0, 86400)

@@ -97,6 +97,7 @@ def _value(option: Option, text: str | None, written: str) -> Any:
                 f"option {written}", f"{text!r} is neither yes nor no", "leave the value out", Exit.USAGE
             )
         return option.switch_to == _WORDS[text.lower()]
+    text = option.bare if text is None else text
     if text is None:
         raise StartupError(
             f"option {written}",

@@ -19,7 +19,7 @@ from s3mount.errors import StartupError
 STORE = "The store and who you are to it"
 ACCESS = "Who may do what"
 FRESHNESS = "How fresh, how exact"
-SAFETY = "Conflicts"
+SAFETY = "When the bucket has it, and conflicts"
 SPACE = "Memory and disk"
 SPEED = "Requests and their limits"
 LOGS = "Logs and running"
@@ -40,6 +40,7 @@ class Option:
         parse: text to value, raises ValueError; None marks a switch, which sets *field* to *switch_to*.
         show: value to text, for the help.
         default_text: instead of the shown default.
+        bare: the value where the option is given without one; None: it needs one.
     """
 
     name: str
@@ -53,11 +54,19 @@ class Option:
     show: Callable[[Any], str] = str
     default_text: str | None = None
     short: str | None = None
+    bare: str | None = None
 
     @property
     def is_switch(self) -> bool:
         """True when it takes no value."""
         return self.parse is None
+
+    @property
+    def written(self) -> str:
+        """The option as the documentation writes it, with what follows it."""
+        if self.is_switch:
+            return f"--{self.name}"
+        return f"--{self.name}[={self.metavar}]" if self.bare else f"--{self.name} {self.metavar}"
 
     def default_value(self) -> Any:
         """Return the value where the user said nothing."""
@@ -326,6 +335,22 @@ OPTIONS: tuple[Option, ...] = (
         one_of("fail", "overwrite", "keep-both"),
         default="fail",
         metavar="WHAT",
+    ),
+    Option(
+        name="write-back",
+        field="write_back_s",
+        group=SAFETY,
+        default=None,
+        default_text="off",
+        parse=units.parse_seconds,
+        show=units.format_seconds,
+        metavar="TIME",
+        bare="5s",
+        help="close() returns when the file is safe on this host's disk, and TIME later (5s where none is "
+        "given) it is sent; fsync() still waits for the bucket. Faster, and one upload for a file that is "
+        "closed many times. Other hosts see it later, and an error of an upload is told to the next close() "
+        "or fsync() of the file. What could not be sent when this host goes down is sent after the next "
+        "mount.",
     ),
     _switch(
         "no-probe",

@@ -10,6 +10,7 @@ class FileState(enum.Enum):
 
     CLEAN = "clean"  # the bucket has them
     DIRTY = "dirty"  # the spool has more than the bucket
+    QUEUED = "queued"  # closed and safe on the disk; the bucket gets it later
     UPLOADING = "uploading"
     FAILED = "failed"  # an upload was tried and refused; the spool is the only copy
     CONFLICT = "conflict"  # the bucket has somebody else's object; the spool keeps this one, for good
@@ -19,6 +20,7 @@ class FileEvent(enum.Enum):
     """What happens to them."""
 
     CHANGE = "change"
+    QUEUE = "queue"
     BEGIN = "begin"
     SENT = "sent"
     REFUSED = "refused"
@@ -29,14 +31,18 @@ class FileEvent(enum.Enum):
 _NEXT: dict[tuple[FileState, FileEvent], FileState] = {
     (FileState.CLEAN, FileEvent.CHANGE): FileState.DIRTY,
     (FileState.DIRTY, FileEvent.CHANGE): FileState.DIRTY,
+    (FileState.QUEUED, FileEvent.CHANGE): FileState.DIRTY,
     (FileState.FAILED, FileEvent.CHANGE): FileState.DIRTY,
+    (FileState.DIRTY, FileEvent.QUEUE): FileState.QUEUED,
     (FileState.DIRTY, FileEvent.BEGIN): FileState.UPLOADING,
+    (FileState.QUEUED, FileEvent.BEGIN): FileState.UPLOADING,
     (FileState.FAILED, FileEvent.BEGIN): FileState.UPLOADING,
     (FileState.UPLOADING, FileEvent.SENT): FileState.CLEAN,
     (FileState.UPLOADING, FileEvent.REFUSED): FileState.FAILED,
     (FileState.UPLOADING, FileEvent.CONFLICT): FileState.CONFLICT,
     (FileState.CLEAN, FileEvent.DROP): FileState.CLEAN,
     (FileState.DIRTY, FileEvent.DROP): FileState.CLEAN,
+    (FileState.QUEUED, FileEvent.DROP): FileState.CLEAN,
     (FileState.FAILED, FileEvent.DROP): FileState.CLEAN,
 }
 

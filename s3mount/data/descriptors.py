@@ -21,7 +21,7 @@ class SpoolDescriptors:
     """
 
     def __init__(self, first_reserved: int) -> None:
-        self._first_reserved = first_reserved
+        self.first_reserved = first_reserved
         self._opening: list[Callable[[], bool]] = []
         self._was_full = False
 
@@ -44,7 +44,7 @@ class SpoolDescriptors:
     def check(self) -> None:
         """See that one more file could be opened now. Raises: TooManyFiles."""
         opening = sum(not is_open() for is_open in self._opening)
-        if self._lowest_free() + opening < self._first_reserved:
+        if self._lowest_free() + opening < self.first_reserved:
             self._was_full = False
             return
         if not self._was_full:  # once for each time, not for each file
@@ -52,7 +52,7 @@ class SpoolDescriptors:
             log.warning(
                 "too many files are open for writing: of this process's file descriptors no more than %d "
                 "may be taken so; opening more fails with ENFILE",
-                self._first_reserved,
+                self.first_reserved,
             )
         raise TooManyFiles("no file descriptor is left for another file that is being written")
 
@@ -60,6 +60,6 @@ class SpoolDescriptors:
         try:
             probe = os.eventfd(0, os.EFD_CLOEXEC)
         except OSError:
-            return self._first_reserved
+            return self.first_reserved
         os.close(probe)
         return probe

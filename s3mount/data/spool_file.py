@@ -327,6 +327,14 @@ class SpoolFile:
         self._entry.write(state=state, cause=cause, is_synced=False, **self._facts())
         await self._entry.sync()
 
+    def describe(self, headers: ObjectHeaders) -> None:
+        """Say that the upload is to carry other *headers*. Safe from the death of this process.
+
+        Raises: NoSpace, FsError; nothing has changed then.
+        """
+        if not self._entry.is_unwanted:
+            self._entry.write(headers=headers)
+
     def rekey(self, key: str, condition: WriteCondition, *, base: ObjectStat | None = None) -> None:
         """Say that the file, whose bytes are unsent, has another name now.
 

@@ -13,7 +13,8 @@ from s3mount.core.attributes import Attributes, to_metadata
 from s3mount.core.objects import ObjectHeaders
 from s3mount.errors import NotFound, ReadOnly
 from s3mount.fs.files import Files
-from s3mount.fs.open_files import FileServices, OpenFile, OpenFiles, stat_of
+from s3mount.fs.open_file import FileServices, OpenFile, stat_of
+from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Defaults, permission_bits
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import observe_marker
@@ -82,6 +83,7 @@ class AttributeWriter:
         assert isinstance(node, FileNode)
         file = self._open_files.share(node)
         try:
+            file.make_way()
             async with file.lock:
                 if not file.is_unsent:
                     # Whatever else is stored must come along, and may not be known yet.
@@ -113,7 +115,7 @@ class AttributeWriter:
         if file.is_unsent or not node.is_linked or file.base is None:
             self._show(node, wanted)
             if file.is_unsent:
-                file.mark_changed()
+                await file.change_attributes()
             return
         if wanted.mtime_ns is None:
             # The copy gets a new Last-Modified, and the content is as old as it was.

@@ -6,6 +6,8 @@ import logging
 import os
 from contextlib import AbstractContextManager
 
+import trio
+
 from s3mount.core.filestate import FileState
 from s3mount.core.keys import Target, resolve
 from s3mount.core.objects import ByteRange
@@ -19,12 +21,16 @@ from s3mount.errors import (
     ReadOnly,
     StaleObject,
 )
-from s3mount.fs.open_files import Buffer, FileServices, OpenFile, OpenFiles
+from s3mount.fs.open_file import Buffer, FileServices, OpenFile
+from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.openers import can_still_write
 from s3mount.fs.ownership import Caller, Defaults, new_attributes
 from s3mount.meta.inodes import DirectoryNode, FileNode
 
 log = logging.getLogger(__name__)
+
+FILES_AT_ONCE = 16
+"""Files that are sent at the same time, where nothing else waits: small ones take a round trip each."""
 
 
 class Files:
@@ -39,6 +45,7 @@ class Files:
         *,
         read_only: bool,
     ) -> None:
+        self._services = services
         self._namespace = services.namespace
         self._table = services.namespace.table
         self._open_files = open_files
@@ -69,6 +76,7 @@ class Files:
         number, handle = self._open_files.open(node, flags, caller.pid)
         try:
             if flags & os.O_TRUNC:
+                handle.file.make_way()
                 async with handle.file.lock:
                     with self._spool_room(handle.file):
                         # make and others touch their stamps with `: > stamp`.
@@ -132,13 +140,16 @@ class Files:
         handle = self._open_files.handle(number)
         if not handle.is_writable:
             raise BadDescriptor(f"{handle.file.node.path()} is open for reading only")
+        handle.file.make_way()
         async with handle.file.lock:
             with self._spool_room(handle.file):
                 await handle.file.write(offset, data)
         return len(data)
 
     async def flush(self, number: int) -> None:
-        """close(2): return once the bucket has the file. Comes once for every descriptor.
+        """close(2): return once the bucket has the file, or, in write-back mode, the spool for good.
+
+        Comes once for every descriptor.
 
         Not the close that sends the file is that of a reader while others write, nor that of a
         duplicate while the process that opened the file can still write to it.
@@ -156,7 +167,7 @@ class Files:
         else:
             is_last = not self._open_files.has_writer(file)
         if is_last:
-            await file.upload()
+            await self._finish(file)
 
     async def fsync(self, number: int) -> None:
         """fsync(2): return once the bucket has the file. Raises: what made the upload fail."""
@@ -173,7 +184,7 @@ class Files:
         file = self._open_files.handle(number).file
         try:
             if file.state is FileState.DIRTY and file.node.is_linked and file.handles == 1:
-                await file.upload()
+                await self._finish(file)
         except FsError as exc:
             log.error("%s was closed for the last time and is not in the bucket: %s", file.node.path(), exc)
         finally:
@@ -186,25 +197,48 @@ class Files:
         """
         file = self._open_files.share(node)
         try:
+            file.make_way()
             async with file.lock:
                 with self._spool_room(file):
                     await file.truncate(size)
             if number is None and not self._open_files.has_writer(file):
-                await file.upload()
+                await self._finish(file)
         finally:
             await self._open_files.leave(file)
 
+    async def _finish(self, file: OpenFile) -> None:
+        """Do what a close has to: put the file into the bucket, or, in write-back mode, into the queue."""
+        if self._services.write_back_s is None or self._services.queue.is_full:
+            await file.upload()
+        else:
+            await file.put_off()
+
+    async def upload_in_background(self, file: OpenFile) -> None:
+        """Try once to send a file that waits in the queue. Its next close is told of a failure."""
+        await file.upload_in_background()
+        await self._open_files.drop_if_idle(file)
+
     async def upload_all(self) -> list[OpenFile]:
-        """Upload whatever is unsent; return the files that could not be."""
-        for file in self._open_files.unsent():
-            try:
-                await file.upload()
-                await self._open_files.drop_if_idle(file)
-            except FsError:
-                continue
-            except Exception:
-                # A bug that one file has met is no reason to leave the others behind.
-                log.exception("upload of %s failed: a bug in s3mount", file.node.path())
+        """Upload whatever is unsent, some files at once; return those that could not be.
+
+        Cancel: what was not sent is unsent.
+        """
+        left = iter(self._open_files.unsent())
+
+        async def work() -> None:
+            for file in left:
+                try:
+                    await file.upload()
+                    await self._open_files.drop_if_idle(file)
+                except FsError:
+                    continue
+                except Exception:
+                    # A bug that one file has met is no reason to leave the others behind.
+                    log.exception("upload of %s failed: a bug in s3mount", file.node.path())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(FILES_AT_ONCE):
+                nursery.start_soon(work)
         return self._open_files.unsent()
 
     async def upload_below(self, directory: DirectoryNode) -> None:

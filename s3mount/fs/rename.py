@@ -11,7 +11,7 @@ import trio
 
 from s3mount.core.attributes import Attributes, to_metadata
 from s3mount.core.content_types import for_key
-from s3mount.core.objects import ObjectStat
+from s3mount.core.objects import ObjectStat, WriteCondition
 from s3mount.errors import (
     AlreadyExists,
     FsError,
@@ -23,7 +23,8 @@ from s3mount.errors import (
     collapsed,
 )
 from s3mount.fs.files import target_for_new
-from s3mount.fs.open_files import FileServices, OpenFile, OpenFiles, stat_of
+from s3mount.fs.open_file import FileServices, OpenFile, stat_of
+from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.tree import Tree, may_be_in_store
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import stored_attributes
@@ -96,6 +97,7 @@ class Renamer:
             await self._tree.detach_readers(replaced)
         file = self._open_files.share(node)
         try:
+            file.make_way()
             async with file.lock:
                 if node.stat is not None:
                     await self._move_object(file, new_key, replaces=replaced is not None)
@@ -117,7 +119,13 @@ class Renamer:
         node, old_key = file.node, file.node.key
         may_be_stored = node.may_be_stored
         if isinstance(replaced, FileNode) and may_be_in_store(replaced):
-            await file.upload_as(new_key, replaced.stat)
+            if self._services.write_back_s is None:
+                await file.upload_as(new_key, replaced.stat)
+            else:
+                etag = None if replaced.stat is None else replaced.stat.etag
+                file.follow_name(new_key, WriteCondition(if_match=etag))
+        else:
+            file.follow_name(new_key)
         if may_be_stored:
             assert node.parent is not None
             await self._tree.keep_alive(node.parent, node)
@@ -136,6 +144,7 @@ class Renamer:
             raise
         await self._delete_source(old.key, new_key, replaces=replaces)
         file.moved(stat)
+        file.follow_name(new_key)
         self._open_files.repoint_all(file)
 
     async def _delete_source(self, old_key: str, new_key: str, *, replaces: bool) -> None:
@@ -204,6 +213,8 @@ class Renamer:
                 raise
             self._namespace.move(node, new_parent, new_name)
             self._follow(node, {stat.key: stat for _, stat in copied}, files)
+            for file in files:
+                file.follow_name(file.node.key)
 
     @asynccontextmanager
     async def _held(self, prefix: str) -> AsyncIterator[list[OpenFile]]:
@@ -211,6 +222,7 @@ class Renamer:
         async with AsyncExitStack() as stack:
             files = self._open_files.below(prefix)
             for file in files:
+                file.make_way()
                 await stack.enter_async_context(file.lock)
             yield files
 

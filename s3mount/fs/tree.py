@@ -20,7 +20,8 @@ from s3mount.errors import (
 )
 from s3mount.fs.attributes import marker_headers
 from s3mount.fs.files import target_for_new
-from s3mount.fs.open_files import FileServices, OpenFiles, stat_of
+from s3mount.fs.open_file import FileServices, stat_of
+from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Caller, Defaults, new_attributes
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import has_local_files
@@ -150,6 +151,7 @@ class Tree:
             await self._delete(node)
             self._table.unlink(node)
             return
+        file.make_way()
         async with file.lock:
             await self._delete(node)
             self._table.unlink(node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from s3mount.errors import (
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
-from s3mount.fs.open_files import Buffer, OpenFiles
+from s3mount.fs.open_file import Buffer
+from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
 from s3mount.fuse.boundary import fuse_operation
@@ -48,6 +49,8 @@ class FileSystem:
     tree: Tree
     renamer: Renamer
     attributes: AttributeWriter
+    work_in_background: Callable[[], Awaitable[None]]
+    """Sends what no program waits for; runs until it is cancelled, when the mount is gone."""
 
 
 class Operations(pyfuse3.Operations):

@@ -161,7 +161,7 @@ def test_a_second_sigterm_does_not_wait(make_mount: MakeMount, minio: Server, pr
 
 def test_a_killed_daemon_leaves_the_old_object(make_mount: MakeMount, real_server: Server) -> None:
     """kill -9 in the middle of a write: the object is what it was, and a new mount works."""
-    mount = make_mount(real_server, expected=["1 file(s) of an earlier mount are in"])
+    mount = make_mount(real_server, expected=["1 file(s) of an earlier mount wait for you in"])
     write(mount.path / "f", b"old")
     descriptor = os.open(mount.path / "f", os.O_WRONLY | os.O_TRUNC)
     os.write(descriptor, b"half")
@@ -171,7 +171,7 @@ def test_a_killed_daemon_leaves_the_old_object(make_mount: MakeMount, real_serve
     assert body_of(mount, "f") == b"old"
     mount.start()
     assert (mount.path / "f").read_bytes() == b"old"
-    assert "1 file(s) of an earlier mount are in" in mount.log.read_text()
+    assert "1 file(s) of an earlier mount wait for you in" in mount.log.read_text()
 
 
 def test_a_read_only_mount_changes_nothing(make_mount: MakeMount, real_server: Server) -> None:
