@@ -190,6 +190,10 @@ class SpoolRows:
         """Forget *begun*: it was completed or aborted."""
         self.journal.run(lambda db: db.execute("DELETE FROM begun WHERE id = ?", (begun.id,)))
 
+    async def sync(self) -> None:
+        """Return once everything that was said so far survives a power cut. As :meth:`Journal.sync`."""
+        await self.journal.sync()
+
 
 def read_records(directory: str) -> list[SpoolRecord]:
     """Return the rows of the spool in *directory*, for who does not hold its lock; DONE ones left out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from s3mount.core.objects import MultipartUpload, PartTag
@@ -38,8 +39,10 @@ class SpoolLedger:
     def unanswered(self) -> tuple[Fingerprint, ...]:
         return self._entry.record.unanswered
 
-    def asked(self, asked_ns: int) -> None:
+    async def asked(self, asked_ns: int) -> None:
         self._entry.note(upload=SpoolUpload(asked_ns))
+        with suppress(NoSpace):  # the upload goes on: it frees the room
+            await self._entry.sync()
 
     def begun(self, upload: MultipartUpload, part_size: int) -> None:
         asked = self._entry.record.upload

@@ -51,8 +51,6 @@ class Begun:
         earlier = ledger.upload
         asked_ns = self._clock_ns() if earlier is None else earlier.asked_ns
         may_have_strays = earlier is not None
-        if earlier is None:
-            ledger.asked(asked_ns)
 
         async def create() -> MultipartUpload:
             nonlocal may_have_strays
@@ -65,6 +63,8 @@ class Begun:
             return created
 
         try:
+            if earlier is None:
+                await ledger.asked(asked_ns)
             upload = await self._requests.repeated(create)
         except BaseException:
             if not may_have_strays:

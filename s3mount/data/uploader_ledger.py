@@ -34,8 +34,11 @@ class UploadLedger(Protocol):
     def unanswered(self) -> tuple[Fingerprint, ...]:
         """What earlier tries wanted to publish at this key and got no answer for."""
 
-    def asked(self, asked_ns: int) -> None:
-        """An upload is about to be asked for, at *asked_ns* by this machine's clock."""
+    async def asked(self, asked_ns: int) -> None:
+        """An upload is about to be asked for, at *asked_ns* by this machine's clock.
+
+        Returns once a power cut cannot make it forgotten, if the disk has room: nobody would ever abort it.
+        """
 
     def begun(self, upload: MultipartUpload, part_size: int) -> None:
         """The answer came."""
@@ -77,6 +80,9 @@ class BegunList(Protocol):
     def end(self, begun: BegunUpload) -> None:
         """Take *begun* from the list."""
 
+    async def sync(self) -> None:
+        """Return once the list as it is survives a power cut."""
+
 
 class MemoryLedger:
     """A ledger that forgets with this process: no try follows."""
@@ -87,7 +93,7 @@ class MemoryLedger:
         self.upload: SpoolUpload | None = None
         self.unanswered: tuple[Fingerprint, ...] = ()
 
-    def asked(self, asked_ns: int) -> None:
+    async def asked(self, asked_ns: int) -> None:
         self.upload = SpoolUpload(asked_ns)
 
     def begun(self, upload: MultipartUpload, part_size: int) -> None:
@@ -124,14 +130,15 @@ class ListedLedger(MemoryLedger):
         self._alive = alive
         self._row: BegunUpload | None = None
 
-    def asked(self, asked_ns: int) -> None:
-        super().asked(asked_ns)
+    async def asked(self, asked_ns: int) -> None:
+        await super().asked(asked_ns)
         try:
             self._row = self._listed.begin(self._key, asked_ns)
         except NoSpace as exc:
             log.debug("upload to %s goes unlisted: %s", self._key, exc)
         else:
             self._alive.add(self._row.id)
+            await self._listed.sync()
 
     def begun(self, upload: MultipartUpload, part_size: int) -> None:
         super().begun(upload, part_size)
