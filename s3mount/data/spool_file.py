@@ -316,6 +316,8 @@ class SpoolFile:
         await self._wait_for_user(SpoolState.PARKED, cause)
 
     async def _wait_for_user(self, state: SpoolState, cause: str) -> None:
+        """An upload in parts is given up: nobody knows when the user will come, and it is paid for."""
+        self._entry.abandon_upload()
         if self._broken is None:
             try:
                 await self.make_durable(state, cause=cause, is_failure=True)

@@ -126,7 +126,8 @@ def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) 
         facts = _facts_on_disk(path, record)
         if record.base is not None and facts["present"]:
             cause = f"{cause}; {EDGES}"
-    record = rows.update(record, state=SpoolState.PARKED, cause=cause, **facts)
+    # Nobody knows when the user will come, and an upload that is under way is paid for.
+    record = rows.update(rows.abandon(record), state=SpoolState.PARKED, cause=cause, **facts)
     return Leftover(record, Decision(Action.LEAVE, record.cause))
 
 
