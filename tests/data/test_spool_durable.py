@@ -67,7 +67,7 @@ async def old(span: ByteRange) -> bytes:
 async def upload_begun(file: SpoolFile, headers: ObjectHeaders = HEADERS) -> None:
     """Let an upload in parts have sent its first part."""
     file.begin_upload("k", headers, WriteCondition())
-    file.ledger.asked(1)
+    await file.ledger.asked(1)
     file.ledger.begun(MultipartUpload("k", "id"), 5 * MIB)
     file.ledger.sent(PartTag(1, '"a"', 5 * MIB))
 

@@ -375,7 +375,7 @@ def test_an_upload_that_was_begun_is_known_after_a_crash(path: Path) -> None:
         path,
         SEND
         + """
-file.ledger.asked(5)
+await file.ledger.asked(5)
 file.ledger.begun(MultipartUpload("k", "id"), 5 << 20)
 file.ledger.sent(PartTag(1, '"0123456789abcdef0123456789abcdef"', 7))
 """,
@@ -432,7 +432,7 @@ def test_a_rename_of_unsent_bytes_survives_a_crash(path: Path) -> None:
         path,
         QUEUE
         + """
-file.ledger.asked(5)
+await file.ledger.asked(5)
 file.ledger.begun(MultipartUpload("k", "id"), 5 << 20)
 file.rekey("new", WriteCondition(if_none_match=True))
 """,
