@@ -134,7 +134,11 @@ class PartsUpload:
             ledger.ended()
             return await self._published(job, earlier.parts, ledger)
         known = {part.number: part for part in earlier.parts}
-        return await self._same(job.source, job.parts, [_merged(part, known) for part in listed])
+        same = await self._same(job.source, job.parts, [_merged(part, known) for part in listed])
+        for part in same.values():
+            if known.get(part.number) != part:
+                ledger.sent(part)  # all parts together tell the object, if Complete is not answered
+        return same
 
     async def _published(
         self, job: PartsJob, parts: tuple[PartTag, ...], ledger: UploadLedger
