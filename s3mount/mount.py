@@ -170,7 +170,7 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     )
     budget = Budget(config.memory_bytes)
     store = BudgetedStore(opened.store, budget)
-    namespace = Namespace(store, InodeTable(Location(config.prefix)), policy)
+    namespace = Namespace(store, InodeTable(Location(config.prefix)), policy, breaker=opened.breaker)
     cache = await stack.enter_async_context(
         BlockCache.open(
             store,
@@ -221,6 +221,7 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     async def work_in_background() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(services.queue.run, files.upload_in_background)
+            nursery.start_soon(services.queue.follow, opened.breaker)
             nursery.start_soon(recovery.compare, leftovers)
 
     return FileSystem(

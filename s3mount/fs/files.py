@@ -165,7 +165,8 @@ class Files:
         if handle.is_writable:
             is_last = not can_still_write(handle.pid, file.node.inode, self.device)
         else:
-            is_last = not self._open_files.has_writer(file)
+            # What a writer's close was told failed is the queue's, and not a reader's to hear of.
+            is_last = file.state is FileState.DIRTY and not self._open_files.has_writer(file)
         if is_last:
             await self._finish(file)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from s3mount.store.base import Breaker
+
 if TYPE_CHECKING:
     from s3mount.fs.open_file import OpenFile
 
@@ -43,6 +45,7 @@ class UploadQueue:
         self._rng = random.Random() if rng is None else rng
         self._due: dict[OpenFile, float] = {}
         self._sending: set[OpenFile] = set()
+        self._is_held = False
         self._changed = trio.Event()
 
     def __len__(self) -> int:
@@ -72,6 +75,15 @@ class UploadQueue:
         self._due = dict.fromkeys(self._due, now)
         self._wake()
 
+    async def follow(self, breaker: Breaker) -> None:
+        """Try nothing while the store is out of reach, and everything as soon as it is back; for ever."""
+        while True:
+            await breaker.wait_open()
+            self._is_held = True
+            await breaker.wait_closed()
+            self._is_held = False
+            self.hurry()
+
     async def run(self, send: Callable[[OpenFile], Awaitable[None]]) -> None:
         """Send what is due, for ever.
 
@@ -88,13 +100,15 @@ class UploadQueue:
                     await self._changed.wait()
 
     def _next_due(self) -> float:
-        if len(self._sending) >= self._files_at_once:
+        if self._is_held or len(self._sending) >= self._files_at_once:
             return float("inf")
         return min(
             (due for file, due in self._due.items() if file not in self._sending), default=float("inf")
         )
 
     def _start_due(self, nursery: trio.Nursery, send: Callable[[OpenFile], Awaitable[None]]) -> None:
+        if self._is_held:
+            return
         now = trio.current_time()
         ready = [file for file, due in self._due.items() if due <= now and file not in self._sending]
         ready.sort(key=self._due.__getitem__)

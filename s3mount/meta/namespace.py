@@ -16,7 +16,7 @@ import trio
 from s3mount.core.keys import Location, Target, resolve
 from s3mount.core.listing import ListingReader
 from s3mount.core.objects import ListPage, ObjectStat
-from s3mount.errors import NotFound, StaleObject, collapsed
+from s3mount.errors import NotFound, StaleObject, Unreachable, collapsed
 from s3mount.meta.attribute_filler import AttributeFiller
 from s3mount.meta.directory_stream import DirectoryStream, Page
 from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
@@ -27,7 +27,7 @@ from s3mount.meta.observations import (
     observe_marker,
 )
 from s3mount.meta.policy import NamePolicy
-from s3mount.store.base import ObjectStore
+from s3mount.store.base import Breaker, ObjectStore
 
 #: More remembered absences than this in one directory and the old ones are swept out.
 MAX_ABSENT = 4096
@@ -36,7 +36,11 @@ MAX_ABSENT = 4096
 class Namespace:
     """Names through nodes, listings and the store.
 
+    While the store is out of reach, what was once known is believed however old it is: names, attributes
+    and complete listings, with what they say of absent names. What is not known is Unreachable.
+
     Args:
+        breaker: says when the store is out of reach; None: it never is.
         clock: monotonic seconds; ``trio.current_time`` unless a test says otherwise.
     """
 
@@ -46,12 +50,15 @@ class Namespace:
         table: InodeTable,
         policy: NamePolicy,
         clock: Callable[[], float] = trio.current_time,
+        *,
+        breaker: Breaker | None = None,
     ) -> None:
         self.table = table
         self.policy = policy
         self.filler = AttributeFiller(store, policy)
         self._store = store
         self._clock = clock
+        self._breaker = breaker
         self._changes = 0
         self._listed: OrderedDict[DirectoryNode, None] = OrderedDict()
 
@@ -106,7 +113,12 @@ class Namespace:
         """Whether *node* can be believed without asking."""
         if isinstance(node, FileNode) and node.is_local:
             return True
-        return node.parent is None or node.fresh_until > self._clock()
+        return node.parent is None or node.fresh_until > self._clock() or self.is_cut_off
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the store is out of reach, so that what is known has to do."""
+        return self._breaker is not None and self._breaker.is_open
 
     def time_left_s(self, node: Node) -> float:
         """Return how long the kernel may believe what it is told of *node*, in seconds."""
@@ -165,7 +177,7 @@ class Namespace:
 
     def is_listed(self, directory: DirectoryNode) -> bool:
         """Whether all entries of *directory* are known."""
-        return directory.listed_until > self._clock()
+        return directory.listed_until > self._clock() or (self.is_cut_off and directory.listed_until > 0)
 
     def expire(self, node: Node) -> None:
         """Say that what is known of *node* is not to be believed any longer."""
@@ -178,12 +190,15 @@ class Namespace:
         """While the block runs, this host changes the names *places*: no listing may undo it.
 
         If the block fails nobody knows how far the store has come, so all that is known of them is asked
-        for again.
+        for again. Not where the store was not asked at all: what is known is all there is to show then, and
+        is no younger for it.
         """
         for parent, name in places:
             self.note_change(parent, name)
         try:
             yield
+        except Unreachable:
+            raise
         except BaseException:
             for parent, name in places:
                 self._doubt(parent, name)
@@ -224,12 +239,13 @@ class Namespace:
 
     def _known(self, parent: DirectoryNode, name: bytes, force: bool) -> Node | None:
         """Return what is known under *name*, None if it must be asked. Raises: NotFound."""
-        now = self._clock()
         child = parent.children.get(name)
         if child is not None:
             is_local = isinstance(child, FileNode) and child.is_local
-            return child if is_local or (child.fresh_until > now and not force) else None
-        if not force and (parent.absent_until > now or parent.absent.get(name, 0.0) > now):
+            return child if is_local or (not force and self.is_fresh(child)) else None
+        # Once is late enough where nobody can be asked, unless absence is never to be believed.
+        since = 0.0 if self.is_cut_off and self.policy.negative_ttl_s else self._clock()
+        if not force and (parent.absent_until > since or parent.absent.get(name, 0.0) > since):
             resolve(parent.location, name)  # a name that can never be has an errno of its own
             raise NotFound(f"{parent.path()}: no entry {name!r}")
         return None

@@ -30,6 +30,9 @@ class Breaker(Protocol):
     def is_open(self) -> bool:
         """It is."""
 
+    async def wait_open(self) -> None:
+        """Return when it is, at once where that is now."""
+
     async def wait_closed(self) -> None:
         """Return when it is not, at once where that is now."""
 

@@ -51,6 +51,10 @@ class CircuitBreaker:
     def is_open(self) -> bool:
         return self._outage.is_on
 
+    async def wait_open(self) -> None:
+        while not self.is_open:
+            await self._opened.wait()
+
     async def wait_closed(self) -> None:
         while self.is_open:
             await self._closed.wait()
