@@ -32,11 +32,15 @@ REFUSALS: Final = frozenset(
     }
 )
 
+# What a server says, too, when a request that it could well have taken was damaged on its way.
+DAMAGED: Final = frozenset({"InvalidDigest", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch"})
+
 
 class ChecksumSwitch:
     """Sends CRC32 until the server refuses it, then never again, with one WARNING.
 
-    A refusal is proven, not guessed: the same request must succeed without the checksum.
+    A refusal is proven, not guessed: the same request must succeed without the checksum, and where damage
+    would look the same, fail once more with it.
     """
 
     def __init__(self, client: Any, *, may_stop: bool) -> None:
@@ -55,7 +59,15 @@ class ChecksumSwitch:
         except ClientError as refusal:
             if not (with_checksums and self._may_stop and error_code(refusal.response) in REFUSALS):
                 raise
-            return self._call_without(send, refusal)
+            last = refusal
+        if error_code(last.response) in DAMAGED:
+            try:
+                return send()
+            except ClientError as again:
+                if error_code(again.response) != error_code(last.response):
+                    raise
+                last = again
+        return self._call_without(send, last)
 
     def _call_without(self, send: Callable[[], T], refusal: ClientError) -> T:
         with self._lock:

@@ -68,6 +68,8 @@ def make_faulty(make_mount: MakeMount, minio: Server, proxy: CountingProxy) -> M
     """Mount a bucket on MinIO through the proxy; *options* come behind those of IMPATIENT."""
 
     def make(*options: str, bucket: str | None = None, **keywords: Any) -> Faulty:
+        # Said where several requests in a row got no answer.
+        keywords["expected"] = [*keywords.get("expected", ()), "does not answer; what needs it fails at once"]
         keywords = {"endpoint_url": proxy.endpoint_url, "watchdog_s": 120.0, **keywords}
         mount = make_mount(minio, bucket, *IMPATIENT, *options, **keywords)
         proxy.clear()
