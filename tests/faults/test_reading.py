@@ -153,7 +153,7 @@ def test_a_frozen_server_frees_every_caller(tmp_path: Path) -> None:
         bucket.put_many({"f": data, "d/g": data, "cached": data})
         base = tmp_path / "m"
         base.mkdir()
-        expected = ["no result within", "upload of /new failed", "is not in the bucket"]
+        expected = ["no result within", "upload of /new failed", "is not in the bucket", "does not answer"]
         with Mount(killable.server, bucket.name, base, [*IMPATIENT, "--ttl=1h"], expected=expected) as mount:
             new = os.open(mount.path / "new", os.O_WRONLY | os.O_CREAT)
             os.write(new, b"new")
