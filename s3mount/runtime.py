@@ -105,6 +105,16 @@ def find(mountpoint: str, uid: int) -> tuple[MountState, Path] | None:
     return None
 
 
+def recorded(directory: Path) -> list[MountState]:
+    """Return all that is recorded in *directory* of this user's mounts."""
+    try:
+        paths = sorted(directory.glob("*.json"))
+    except OSError:
+        return []
+    states = (_read(path, os.geteuid()) for path in paths)
+    return [state for state in states if state is not None]
+
+
 def forget(state: MountState, directory: Path) -> None:
     """Remove the record of *state*, unless another mount has taken its place."""
     if _is_recorded(state, directory):

@@ -74,10 +74,15 @@ def add_parser(commands: Commands) -> None:
         "and systemd use (_netdev, nofail, x-*, ...); a comma within a value is written \\,",
     )
     for title in GROUPS:
-        group = parser.add_argument_group(title)
-        for option in OPTIONS:
-            if option.group == title:
-                _add_option(group, option)
+        add_options(parser, title)
+
+
+def add_options(parser: argparse.ArgumentParser, title: str) -> None:
+    """Add the options of one group to *parser*; what is chosen is found in the namespace's ``chosen``."""
+    group = parser.add_argument_group(title)
+    for option in OPTIONS:
+        if option.group == title:
+            _add_option(group, option)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -120,7 +120,7 @@ def _report_end(state: runtime.MountState, exit_code: int | None) -> int:
         raise StartupError(
             f"mountpoint {state.mountpoint}",
             f"unmounted, but not everything could be uploaded{_left_in(state.spool_dir)}",
-            f"copy it from there, the next mount does not take it up; {where}",
+            f"`s3mount spool list {state.mountpoint}` shows it; {where}",
             Exit.NOT_DRAINED,
         )
     how = "was killed" if exit_code is None else f"ended with {exit_code}"
@@ -143,7 +143,7 @@ def _after_dead(path: str, found: tuple[runtime.MountState, Path] | None) -> int
         raise StartupError(
             f"mountpoint {path}",
             f"its process died{left}",
-            "copy it from there, the next mount does not take it up",
+            f"`s3mount spool list {path}` shows it",
             Exit.NOT_DRAINED,
         )
     return int(Exit.OK)

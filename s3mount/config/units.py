@@ -37,6 +37,15 @@ def format_size(size: int) -> str:
     return f"{size} bytes"
 
 
+def format_size_short(size: int) -> str:
+    """Return *size* bytes in few characters, rounded down: ``1.4 MiB``."""
+    if size < 1024:
+        return f"{size} bytes" if size != 1 else "1 byte"
+    power = min((size.bit_length() - 1) // 10, 5)
+    tenths = size * 10 // 1024**power
+    return f"{tenths // 10}.{tenths % 10} {'KMGTP'[power - 1]}iB"
+
+
 def parse_seconds(text: str) -> float:
     """Return the seconds in *text*: ``5``, ``5s``, ``500ms``, ``1m``, ``2h``.
 

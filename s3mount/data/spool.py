@@ -37,6 +37,12 @@ __all__ = ["Leftover", "SpoolDir", "SpoolFile"]
 DISK_THREADS = 4
 """Large reads and writes of the disk at once; more only queue in the kernel."""
 
+_OWN_DIRECTORY = "name a directory of your own, with mode 0700, with --spool-dir"
+
+
+class SpoolInUse(StartupError):
+    """Another process holds the directory's lock."""
+
 
 class SpoolDir:
     """A directory of spool files, used by one mount at a time, and the journal that says what they are.
@@ -310,16 +316,12 @@ async def remember_try(file: SpoolFile) -> None:
 
 def _in_use(path: str) -> StartupError:
     holder = living_holder_of(path)
-    return _refused(path, f"is in use by {'another mount' if holder is None else holder}")
+    cause = f"is in use by {'another mount' if holder is None else holder}"
+    return SpoolInUse(f"spool directory {path}", cause, _OWN_DIRECTORY, Exit.CACHE_DIR)
 
 
 def _refused(path: str, cause: str) -> StartupError:
-    return StartupError(
-        f"spool directory {path}",
-        cause,
-        "name a directory of your own, with mode 0700, with --spool-dir",
-        Exit.CACHE_DIR,
-    )
+    return StartupError(f"spool directory {path}", cause, _OWN_DIRECTORY, Exit.CACHE_DIR)
 
 
 def _sizes_on_disk(directory_fd: int) -> dict[str, int]:

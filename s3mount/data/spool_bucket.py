@@ -36,7 +36,7 @@ class SpoolBucket:
     source: str
     endpoint_url: str
     mountpoint: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def remember_bucket(journal: Journal, bucket: SpoolBucket) -> None:

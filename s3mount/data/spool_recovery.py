@@ -123,7 +123,7 @@ def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) 
         return Leftover(record, decision)
     cause, facts = decision.cause, {}
     if record.state is SpoolState.WRITING:
-        facts = _facts_on_disk(path, record)
+        facts = facts_on_disk(path, record)
         if record.base is not None and facts["present"]:
             cause = f"{cause}; {EDGES}"
     # Nobody knows when the user will come, and an upload that is under way is paid for.
@@ -131,7 +131,7 @@ def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) 
     return Leftover(record, Decision(Action.LEAVE, record.cause))
 
 
-def _facts_on_disk(path: str, record: SpoolRecord) -> dict[str, Any]:
+def facts_on_disk(path: str, record: SpoolRecord) -> dict[str, Any]:
     """Return what a file's row is to say of its bytes, which only the dead process knew exactly.
 
     Where there was no object underneath, what is no data is a hole. Else the blocks that have data are
