@@ -174,6 +174,15 @@ class SpoolRows:
         statement = "SELECT id, key, upload_id, asked_ns FROM begun ORDER BY id"
         return self.journal.run(lambda db: [BegunUpload(*row) for row in db.execute(statement)])
 
+    def kept(self, key: str) -> frozenset[str]:
+        """Return the ids of the uploads to *key* that some file goes on with one day."""
+        statement = "SELECT upload FROM spool WHERE upload IS NOT NULL"
+        texts = self.journal.run(lambda db: [text for (text,) in db.execute(statement)])
+        found = [_loaded_upload(text, []) for text in texts]
+        return frozenset(
+            one.upload.upload_id for one in found if one and one.upload and one.upload.key == key
+        )
+
     def begin(self, key: str, asked_ns: int) -> BegunUpload:
         """Note that an upload in parts to *key* is being asked for."""
         upload = SpoolUpload(asked_ns)

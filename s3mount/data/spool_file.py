@@ -246,16 +246,22 @@ class SpoolFile:
         self._need_whole()
         self._entry.begin_upload(key, headers, condition, **self._facts())
 
-    def sent(self) -> None:
+    def sent(self, etag: str | None = None) -> None:
         """Say that the bucket has the file as it is: the bytes are here for those who have it open.
 
+        With *etag*, the one that it has got there, what is written from now on is a change of that
+        object, also for who finds it after a crash.
         Where the journal cannot be told, the next mount finds out by itself.
         """
         if self._entry.is_unwanted:
             return
+        told: dict[str, object] = {}
+        if etag is not None and self.is_complete:
+            self.base_limit = 0
+            told = {"condition": WriteCondition(if_match=etag), "base": None, **self._facts()}
         try:
             self.ledger.given_up()
-            self._entry.note(state=SpoolState.DONE, cause="", attempts=0, unanswered=())
+            self._entry.note(state=SpoolState.DONE, cause="", attempts=0, unanswered=(), **told)
         except FsError as exc:
             log.warning("the spool's journal does not know that %s was uploaded: %s", self.key, exc)
 
@@ -317,7 +323,7 @@ class SpoolFile:
 
     async def _wait_for_user(self, state: SpoolState, cause: str) -> None:
         """An upload in parts is given up: nobody knows when the user will come, and it is paid for."""
-        self._entry.abandon_upload()
+        self.ledger.given_up()
         if self._broken is None:
             try:
                 await self.make_durable(state, cause=cause, is_failure=True)

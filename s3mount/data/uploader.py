@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from s3mount.core.objects import (
@@ -22,8 +23,10 @@ from s3mount.data.uploader_parts import PartsJob, PartsUpload
 from s3mount.data.uploader_publish import Write, publish
 from s3mount.data.uploader_requests import ABORT_GRACE_S, ATTEMPTS, Requests
 from s3mount.data.uploader_settle import Source, content, fingerprint_of, has_same_bytes, written
-from s3mount.errors import BadAnswer, ConditionFailed, NotFound, StoreError
+from s3mount.errors import BadAnswer, ConditionFailed, FsError, NotFound, StoreError
 from s3mount.store.base import ObjectStore
+
+log = logging.getLogger(__name__)
 
 __all__ = ["ABORT_GRACE_S", "ATTEMPTS", "OpenDescriptor", "Source", "UploadLedger", "Uploader"]
 
@@ -119,7 +122,10 @@ class Uploader:
         async def send(upload: MultipartUpload, number: int, span: ByteRange) -> PartTag:
             return await self._store.upload_part(upload, number, source.slice(span))
 
-        await self._begun.abort_left()
+        try:
+            await self._begun.abort_left()
+        except FsError as exc:
+            log.debug("uploads that are left in the bucket stay there for now: %s", exc)
         job = PartsJob(key, headers, decided, condition, send, source)
         return await self._parts.run(job, self._begun.ledger(key) if ledger is None else ledger)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -16,6 +17,19 @@ from s3mount.data.uploader_requests import UNANSWERED, Requests
 from s3mount.errors import FsError
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """An upload that was begun.
+
+    ``strays_since_ns`` is not None if a request of that time or later may have begun another; ``row`` is
+    the list's memory of that.
+    """
+
+    upload: MultipartUpload
+    strays_since_ns: int | None = None
+    row: BegunUpload | None = None
 
 
 class Begun:
@@ -42,11 +56,11 @@ class Begun:
 
     async def begin(
         self, key: str, headers: ObjectHeaders, part_size: int, ledger: UploadLedger
-    ) -> MultipartUpload:
-        """Begin an upload; one whose answer is lost, now or in an earlier try, is found and aborted.
+    ) -> Beginning:
+        """Begin an upload. The caller ends it, whatever happens, and calls :meth:`sweep` meanwhile.
 
         Cancel: not within a request: nobody could abort what its answer names.
-        Raises: what the store raises.
+        Raises: what the store raises; FsError of *ledger*.
         """
         earlier = ledger.upload
         asked_ns = self._clock_ns() if earlier is None else earlier.asked_ns
@@ -72,11 +86,43 @@ class Begun:
             elif not ledger.is_resumable:
                 ledger.given_up()
             raise
+        row = self._remembered(key, asked_ns) if may_have_strays else None
+        try:
+            ledger.begun(upload, part_size)
+        except BaseException:
+            await self._requests.abort(upload)  # nobody else knows of it
+            raise
         self._ids.add(upload.upload_id)
-        ledger.begun(upload, part_size)
-        if may_have_strays and not await self._swept(upload, asked_ns) and self._listed is not None:
-            self._listed.begin(key, asked_ns)
-        return upload
+        return Beginning(upload, asked_ns if may_have_strays else None, row)
+
+    async def sweep(self, begun: Beginning) -> None:
+        """Abort what was begun by requests whose answers were lost, in this try or in an earlier one.
+
+        Cancel: at any time; the list remembers.
+        """
+        if begun.strays_since_ns is None:
+            return
+        try:
+            is_clean = await self._swept(begun.upload, begun.strays_since_ns)
+            if is_clean and begun.row is not None and self._listed is not None:
+                self._listed.end(begun.row)
+        except FsError as exc:
+            log.debug("lost uploads to %s stay listed: %s", begun.upload.key, exc)
+        finally:
+            if begun.row is not None:
+                self._rows.discard(begun.row.id)
+
+    def _remembered(self, key: str, asked_ns: int) -> BegunUpload | None:
+        """Put what a lost answer may have begun on the list, as being worked on."""
+        if self._listed is None:
+            return None
+        try:
+            row = self._listed.begin(key, asked_ns)
+        except FsError as exc:
+            log.debug("lost uploads to %s go unlisted: %s", key, exc)
+            return None
+        self._rows.add(row.id)
+        return row
 
     def resume(self, upload: MultipartUpload) -> None:
         """Say that an upload of an earlier try is being worked on."""
@@ -109,16 +155,37 @@ class Begun:
                     lambda: store.abort_multipart(MultipartUpload(row.key, row.upload_id or ""))
                 )
                 return True
-            # An upload of our own tells what time it is at the server.
-            with trio.CancelScope(shield=True):
-                own = await store.create_multipart(row.key, ObjectHeaders())
-            try:
-                return await self._swept(own, row.asked_ns)
-            finally:
-                await self._requests.abort(own)
+            listed = await self._requests.repeated(lambda: store.list_multipart_uploads(row.key))
+            known = self._known(row.key)
+            if all(one.key != row.key or one.upload_id in known for one in listed):
+                return True
+            return await self._is_swept_by_time(row)
         except FsError as exc:
             log.debug("an upload to %s is aborted later: %s", row.key, exc)
             return False
+
+    async def _is_swept_by_time(self, row: BegunUpload) -> bool:
+        """Abort what began when *row* was asked for: an upload of our own tells what time it is there."""
+        asked_ns = self._clock_ns()
+        try:
+            with trio.CancelScope(shield=True):
+                own = await self._requests.store.create_multipart(row.key, ObjectHeaders())
+        except UNANSWERED:
+            self._remembered_only(row.key, asked_ns)
+            raise
+        try:
+            return await self._swept(own, row.asked_ns)
+        finally:
+            await self._requests.abort(own)
+
+    def _remembered_only(self, key: str, asked_ns: int) -> None:
+        row = self._remembered(key, asked_ns)
+        if row is not None:
+            self._rows.discard(row.id)
+
+    def _known(self, key: str) -> frozenset[str]:
+        """Return the ids of uploads that somebody here goes on with, now or later."""
+        return frozenset(self._ids) | (frozenset() if self._listed is None else self._listed.kept(key))
 
     async def _swept(self, own: MultipartUpload, asked_ns: int) -> bool:
         """Abort the uploads to the key of *own* that were asked for since *asked_ns* without an answer.
@@ -128,12 +195,15 @@ class Begun:
         store = self._requests.store
         try:
             listed = await self._requests.repeated(lambda: store.list_multipart_uploads(own.key))
+            known = self._known(own.key)
         except FsError as exc:
             log.debug("cannot look for lost uploads to %s: %s", own.key, exc)
             return False
+        if own not in listed:
+            return False  # what cannot be seen there tells neither the time nor who else is there
         elapsed_ns = max(0, self._clock_ns() - asked_ns)
         are_gone = [
             await self._requests.abort(stray)
-            for stray in strays(listed, own, elapsed_ns=elapsed_ns, known=frozenset(self._ids))
+            for stray in strays(listed, own, elapsed_ns=elapsed_ns, known=known)
         ]
         return all(are_gone)

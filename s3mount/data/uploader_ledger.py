@@ -71,6 +71,9 @@ class BegunList(Protocol):
     def begun(self) -> list[BegunUpload]:
         """Return all of them, the oldest first."""
 
+    def kept(self, key: str) -> frozenset[str]:
+        """Return the ids of the uploads to *key* that are not to be aborted: some file goes on with them."""
+
     def begin(self, key: str, asked_ns: int) -> BegunUpload:
         """Put one on the list that is about to be asked for."""
 

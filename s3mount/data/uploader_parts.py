@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from s3mount.core.answers import same_etag
 from s3mount.core.contents import is_made_of
 from s3mount.core.objects import (
     ByteRange,
@@ -20,11 +21,11 @@ from s3mount.core.objects import (
 )
 from s3mount.core.parts import Multipart
 from s3mount.core.spool_record import Fingerprint
-from s3mount.data.uploader_begin import Begun
+from s3mount.data.uploader_begin import Beginning, Begun
 from s3mount.data.uploader_ledger import UploadLedger
 from s3mount.data.uploader_publish import Write, publish
 from s3mount.data.uploader_requests import Requests
-from s3mount.data.uploader_settle import Source, fingerprint_of_parts, is_part_of, written
+from s3mount.data.uploader_settle import Source, fingerprint_of_parts, is_part_of, parts_of, written
 from s3mount.errors import AccessDenied, BadAnswer, ConditionFailed, FsError, NotFound, StoreError, collapsed
 
 log = logging.getLogger(__name__)
@@ -87,34 +88,39 @@ class PartsUpload:
             return resumed
         done = resumed or {}
         if resumed is None:
-            upload = await self._begun.begin(job.key, job.headers, job.parts.part_size, ledger)
+            begun = await self._begun.begin(job.key, job.headers, job.parts.part_size, ledger)
         else:
             assert ledger.upload is not None and ledger.upload.upload is not None
-            upload = ledger.upload.upload
-            self._begun.resume(upload)
+            begun = Beginning(ledger.upload.upload)
+            self._begun.resume(begun.upload)
+        upload = begun.upload
         try:
+            await self._begun.sweep(begun)
             tags = await self._send_all(upload, job, done, ledger)
-            answer = await self._complete(upload, job, tags, ledger)
+            answer, is_used = await self._complete(upload, job, tags, ledger)
         except BaseException as exc:
             await self._stop(upload, ledger, exc)
             raise
         finally:
             self._begun.rest(upload)
-        ledger.ended()
+        if is_used:
+            _note(ledger.ended)
+        else:
+            await self._abort(upload, ledger)
         return answer
 
     async def _stop(self, upload: MultipartUpload, ledger: UploadLedger, exc: BaseException) -> None:
         """Leave the upload to the next try if one will come and may get further; else abort it."""
         if isinstance(exc, UploadGone):
-            ledger.ended()
+            _note(ledger.ended)
             return
         may_pass = isinstance(exc, StoreError | AccessDenied) or not isinstance(exc, Exception)
         if ledger.is_resumable and may_pass:
             return
-        if await self._requests.abort(upload):
-            ledger.ended()
-        else:
-            ledger.given_up()
+        await self._abort(upload, ledger)
+
+    async def _abort(self, upload: MultipartUpload, ledger: UploadLedger) -> None:
+        _note(ledger.ended if await self._requests.abort(upload) else ledger.given_up)
 
     async def _resumed(self, job: PartsJob, ledger: UploadLedger) -> dict[int, PartTag] | WriteAnswer | None:
         """Return the parts that need not be sent again; None if there is no upload to go on with.
@@ -131,8 +137,9 @@ class PartsUpload:
         try:
             listed = await self._requests.repeated(lambda: self._store.list_parts(upload))
         except NotFound:
+            answer = await self._published(job)
             ledger.ended()
-            return await self._published(job, earlier.parts, ledger)
+            return answer
         known = {part.number: part for part in earlier.parts}
         same = await self._same(job.source, job.parts, [_merged(part, known) for part in listed])
         for part in same.values():
@@ -140,22 +147,21 @@ class PartsUpload:
                 ledger.sent(part)  # all parts together tell the object, if Complete is not answered
         return same
 
-    async def _published(
-        self, job: PartsJob, parts: tuple[PartTag, ...], ledger: UploadLedger
-    ) -> WriteAnswer | None:
-        """Return the answer of an earlier try if the object that is there can only be made of *parts*."""
-        fingerprint = fingerprint_of_parts(parts)
-        if fingerprint is None or fingerprint not in ledger.unanswered:
-            return None
+    async def _published(self, job: PartsJob) -> WriteAnswer | None:
+        """Return the answer of an earlier try whose upload is gone, if that is because it was completed.
+
+        The ledger may not know: a power cut takes the memory of the last parts. So the file is asked.
+        """
         assert job.source is not None
-        same = await self._same(job.source, job.parts, list(parts))
-        if len(same) != len(job.parts):
-            return None
         try:
             stat = await self._requests.repeated(lambda: self._store.head(job.key, checksum=True))
         except NotFound:
             return None
-        return written(stat) if is_made_of(stat, parts) else None
+        # What meets the condition can be replaced, and may be as it was before, with other headers.
+        can_replace = not job.condition or same_etag(stat.etag, job.condition.if_match or "")
+        if can_replace or stat.size != job.source.size:
+            return None
+        return written(stat) if is_made_of(stat, await parts_of(job.source, job.parts)) else None
 
     async def _same(self, source: Source, parts: Multipart, listed: list[PartTag]) -> dict[int, PartTag]:
         """Return those of the server's parts that have the bytes of the file as it is now, by number."""
@@ -216,13 +222,21 @@ class PartsUpload:
 
     async def _complete(
         self, upload: MultipartUpload, job: PartsJob, tags: list[PartTag], ledger: UploadLedger
-    ) -> WriteAnswer:
-        """Publish the object. Raises: UploadGone; ConditionFailed; what the store raises."""
+    ) -> tuple[WriteAnswer, bool]:
+        """Publish the object; return its answer, and whether it is certain that *upload* has become it.
+
+        An earlier upload of the same bytes may be what is there, its answer lost.
+        Raises: UploadGone; ConditionFailed; what the store raises.
+        """
+        is_used = False
 
         async def complete(condition: WriteCondition) -> WriteAnswer:
-            return await self._store.complete_multipart(
+            nonlocal is_used
+            answer = await self._store.complete_multipart(
                 upload, tags, if_match=condition.if_match, if_none_match=condition.if_none_match
             )
+            is_used = True
+            return answer
 
         async def is_ours(stat: ObjectStat) -> bool:
             return is_made_of(stat, tags)
@@ -232,9 +246,17 @@ class PartsUpload:
 
         write = Write(job.key, job.condition, complete, is_ours, fingerprint)
         try:
-            return await publish(self._requests, write, ledger)
+            return await publish(self._requests, write, ledger), is_used
         except NotFound as exc:
             raise await self._why_not_found(upload, exc) from exc
+
+
+def _note(note: Callable[[], None]) -> None:
+    """Tell the ledger what a failure of its disk must not hide: how the upload has ended."""
+    try:
+        note()
+    except FsError as exc:
+        log.debug("the end of an upload is not noted: %s", exc)
 
 
 def _merged(listed: PartTag, known: dict[int, PartTag]) -> PartTag:

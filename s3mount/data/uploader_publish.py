@@ -48,22 +48,29 @@ async def publish(requests: Requests, write: Write, ledger: UploadLedger) -> Wri
     try:
         return await _published(requests, write, write.condition, ledger)
     except _OursIsThere as ours:
-        return await _published(requests, write, WriteCondition(if_match=ours.etag), ledger)
+        again = WriteCondition(if_match=ours.etag)
+    try:
+        return await _published(requests, write, again, ledger)
+    except _OursIsThere as ours:
+        raise ours.refusal from None  # it is ours, and yet was not to be replaced
 
 
 class _OursIsThere(Exception):
-    def __init__(self, etag: str) -> None:
+    def __init__(self, etag: str, refusal: FsError) -> None:
         super().__init__(etag)
         self.etag = etag
+        self.refusal = refusal
 
 
 async def _published(
     requests: Requests, write: Write, condition: WriteCondition, ledger: UploadLedger
 ) -> WriteAnswer:
     lost: FsError | None = None
+    may_be_stored = False
 
     async def send() -> WriteAnswer:
-        nonlocal lost
+        nonlocal lost, may_be_stored
+        may_be_stored = True
         try:
             answer = await write.send(condition)
             if not answer.etag:
@@ -72,13 +79,17 @@ async def _published(
         except UNANSWERED as exc:
             lost = exc
             raise
+        except FsError:
+            may_be_stored = lost is not None
+            raise
 
     try:
-        return await requests.repeated(send)
-    except (NotFound, ConditionFailed) as refusal:
-        return await _settled(requests, write, ledger, refusal, lost)
-    except (*UNANSWERED, trio.Cancelled):
-        if ledger.is_resumable:
+        try:
+            return await requests.repeated(send)
+        except (NotFound, ConditionFailed) as refusal:
+            return await _settled(requests, write, ledger, refusal, lost)
+    except (FsError, trio.Cancelled) as exc:
+        if may_be_stored and ledger.is_resumable and not isinstance(exc, ConditionFailed):
             with trio.CancelScope(shield=True):
                 await _remember(write, ledger)
         raise
@@ -104,7 +115,7 @@ async def _settled(
             log.debug("%s is what a try whose answer was lost has stored", write.key)
             return written(stat)
         if is_known:
-            raise _OursIsThere(stat.etag)
+            raise _OursIsThere(stat.etag, refusal)
     if isinstance(refusal, NotFound) and lost is not None:
         raise lost
     raise refusal

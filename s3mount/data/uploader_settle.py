@@ -18,6 +18,7 @@ from s3mount.core.contents import (
     holds,
 )
 from s3mount.core.objects import ByteRange, FileSlice, ObjectStat, PartTag, WriteAnswer
+from s3mount.core.parts import Multipart
 from s3mount.core.spool_record import Fingerprint
 from s3mount.data.uploader_requests import Requests
 from s3mount.errors import FsError, NotFound, StaleObject
@@ -71,6 +72,18 @@ async def is_part_of(tag: PartTag, source: Source, span: ByteRange) -> bool:
     if tag.size != span.size:
         return False
     return await trio.to_thread.run_sync(_is_same_part, tag, source.slice(span))
+
+
+async def parts_of(source: Source, parts: Multipart) -> list[PartTag]:
+    """Return what the server answers for each part of *source*, where it encrypts nothing with SSE-KMS.
+
+    Cancel: between two parts. Raises: FsError of *source*, or if the disk fails.
+    """
+    tags = []
+    for number, span in enumerate(parts, 1):
+        found = await trio.to_thread.run_sync(_content, source.slice(span))
+        tags.append(PartTag(number, f'"{found.md5}"', found.size, found.crc32))
+    return tags
 
 
 async def has_same_bytes(requests: Requests, stat: ObjectStat, source: Source) -> bool:
