@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -85,6 +86,16 @@ class CountingProxy:
     def counts(self) -> Counter[str]:
         """Return the number of requests of each S3 operation."""
         return Counter(request.operation for request in self.requests())
+
+    def wait_idle(self, deadline_s: float = 60.0) -> None:
+        """Return once no client is connected: whatever one that died has asked for is carried out."""
+        end = time.monotonic() + deadline_s
+        while True:
+            with self._lock:
+                if not self._open:
+                    return
+            assert time.monotonic() < end, "a client is still connected"
+            time.sleep(0.01)
 
     def clear(self) -> None:
         """Forget the requests so far."""

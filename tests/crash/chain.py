@@ -1,0 +1,345 @@
+"""Many deaths in a row on one spool: each mount finishes what the one before it has left, and dies in turn.
+
+For each death: what is there before is put into a directory of its own of the bucket; the daemon is mounted,
+a program works in that directory, and the daemon dies at the chosen system call. The next mount must bring
+the directory into a state that the manifest allows, by itself. At the end everything is looked at once more,
+without anything that is remembered on this machine besides the spool.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.crash.agent import INTERRUPTED, Progress
+from tests.crash.kept import is_drained, kept_below, unlisted, wait_until
+from tests.crash.oracle import Expectation
+from tests.crash.syscalls import Call, Kind, SyscallWatch
+from tests.crash.works import WORKS, Files, Work
+from tests.support import totals
+from tests.support.bucket import Bucket
+from tests.support.counting_proxy import CountingProxy
+from tests.support.mounting import Mount
+from tests.support.servers import Server
+
+ROOT = Path(__file__).parents[2]
+AGENT_S = 120
+#: What a daemon says of what another one has left.
+EXPECTED = ("of an earlier mount",)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a daemon dies: at call *number* of *kind*; with 0 never."""
+
+    work: str
+    kind: Kind
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.work} {self.kind} {self.number}"
+
+    @classmethod
+    def parse(cls, work: str, kind: str, number: str) -> Point:
+        """Take the words of a line that replays."""
+        return cls(work, Kind(kind), int(number))
+
+
+class WatchedMount(Mount):
+    """A mount whose command line begins with *prefix*."""
+
+    prefix: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        """Return the command line of the daemon."""
+        return [*self.prefix, *super().command()]
+
+    def bury(self) -> None:
+        """Clear away what a daemon that has died has left, also one that died while it was unmounting."""
+        if self._process is not None:
+            self.kill()
+
+
+@dataclass
+class Scene:
+    """One run of a work in a directory of its own."""
+
+    point: Point
+    work: Work
+    prefix: str
+    manifest: Path
+    fired: Call | None = None
+
+
+class Chain:
+    """See the module. A context manager; *base* is an empty directory.
+
+    Args:
+        options: of all mounts, besides those of the work.
+        replay: how the line begins that plays one death again.
+    """
+
+    #: Whether a death may undo renames and removals that the bucket had not heard of.
+    forgets_names = False
+    #: Whether what was written and not closed survives.
+    keeps_unanswered = True
+    counted = "crashes"
+
+    def __init__(
+        self, server: Server, work: str, base: Path, *, options: tuple[str, ...] = (), replay: str = ""
+    ) -> None:
+        self.server = server
+        self.base = base
+        self.spool = base / "spool"
+        self._work = work
+        self._options = (*WORKS[work]().options, *options)
+        self._replay = replay
+        self._proxy = CountingProxy(server.endpoint_url)
+        self._bucket = Bucket(server, server.fresh_bucket())
+        self._scenes: list[Scene] = []
+        self._last: Scene | None = None
+        self._mounts = 0
+
+    def __enter__(self) -> Chain:
+        self._proxy.__enter__()
+        self._watch = SyscallWatch(self.spool)
+        self._watch.__enter__()
+        self._mount = self._new_mount(self.base)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._mount.__exit__(kind or BaseException, value, trace)
+        finally:
+            self._watch.__exit__(kind, value, trace)
+            self._proxy.__exit__(kind, value, trace)
+
+    def die(self, kind: Kind, number: int) -> Counter[Kind] | None:
+        """Let a daemon die there, after it has finished what the last one left.
+
+        Returns None, or, where the work was done before, how many calls of each kind it took.
+        Raises: AssertionError.
+        """
+        scene = self._new_scene(Point(self._work, kind, number))
+        try:
+            return self._play(scene)
+        except BaseException:
+            print(f"again: {self._replay} {scene.point}")
+            raise
+
+    def recover(self) -> None:
+        """Let one more mount finish what is left. Raises: AssertionError."""
+        self._start()
+        self._mount.stop()
+
+    def finish(self) -> None:
+        """Recover; then a mount that remembers nothing but the spool does nothing again, and sees the same.
+
+        Raises: AssertionError.
+        """
+        self.recover()
+        shutil.rmtree(self.base / "state")
+        self._proxy.clear()
+        self._start()
+        for scene in self._scenes:
+            complaints = self._unlike(scene, self._files(scene))
+            assert not complaints, f"{scene.point}, without what was remembered: {complaints}"
+        self._mount.stop()
+        prefixes = tuple(scene.prefix for scene in self._scenes)
+        again = [
+            f"{one.operation} {one.key}"
+            for one in self._proxy.requests()
+            if one.method not in ("GET", "HEAD") and one.key.startswith(prefixes)
+        ]
+        assert not again, f"another mount does again what was finished: {again}"
+
+    # What a chain with other deaths does otherwise.
+
+    def _prefix(self) -> tuple[str, ...]:
+        """Return what the command line of the next daemon begins with."""
+        return tuple(self._watch.prefix())
+
+    def _act(self, call: Call) -> None:
+        """Do what happens at the chosen call besides the death."""
+
+    def _died(self) -> None:
+        """Make the machine ready for the next mount."""
+
+    # The steps.
+
+    def _new_mount(self, base: Path) -> WatchedMount:
+        return WatchedMount(
+            self.server,
+            self._bucket.name,
+            base,
+            self._options,
+            endpoint_url=self._proxy.endpoint_url,
+            expected=EXPECTED,
+        )
+
+    def _new_scene(self, point: Point) -> Scene:
+        name = f"c{len(self._scenes) + 1}"
+        scene = Scene(point, WORKS[point.work](), f"{name}/", self.base / f"{name}.manifest")
+        before = {scene.prefix: b""} | {
+            scene.prefix + name: data for name, data in scene.work.initial.items()
+        }
+        self._bucket.put_many(before)
+        return scene
+
+    def _play(self, scene: Scene) -> Counter[Kind] | None:
+        self._start()
+        self._scenes.append(scene)
+        self._last = scene
+        self._watch.arm(scene.point.kind, scene.point.number, self._act)
+        is_done = self._work_on(scene)
+        if self._watch.fired is None:
+            assert is_done, f"a step failed, and nothing was done to the daemon\n{self._story(scene)}"
+            # The calls of unmounting count as well: a queue is drained then.
+            code = self._mount.stop(check=False)
+            assert code == 0 or self._watch.fired, f"the daemon ended with {code}\n{self._story(scene)}"
+        counts = self._watch.disarm()
+        scene.fired = self._watch.fired
+        if scene.fired is None:
+            self._judge(scene)
+            self._last = None
+            return counts
+        self._mount.bury()
+        self._proxy.wait_idle()
+        self._died()
+        totals.count(f"{self.counted} injected")
+        return None
+
+    def _start(self) -> None:
+        """Mount; if a daemon has died before, its work is finished and judged."""
+        self._mount.path.mkdir(exist_ok=True)
+        self._mount.prefix = self._prefix()
+        self._mount.start()
+        last, self._last = self._last, None
+        if last is None:
+            return
+        try:
+            self._judge(last, is_mounted=True)
+        except BaseException:
+            print(f"again: {self._replay} {last.point}")
+            raise
+        totals.count(f"{self.counted} survived")
+
+    def _work_on(self, scene: Scene) -> bool:
+        """Let the program work; return whether it got to the end."""
+        command = [sys.executable, "-S", "-m", "tests.crash.agent"]
+        arguments = [scene.point.work, str(self._mount.path / scene.prefix), str(scene.manifest)]
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=AGENT_S,
+        )
+        assert done.returncode in (0, INTERRUPTED), f"the program failed: {done.stderr}"
+        return done.returncode == 0
+
+    def _judge(self, scene: Scene, *, is_mounted: bool = False) -> None:
+        """Wait until nothing is left to be sent, then look at bucket, spool, uploads and mount."""
+        wait_until(lambda: is_drained(self.spool), f"the spool is drained\n{self._story(scene)}")
+        uploads = self._uploads_left(scene)
+        bucket = self._files(scene)
+        expected = Expectation(scene.work, Progress.read(scene.manifest), forgets_names=self.forgets_names)
+        keys = self._bucket.keys(scene.prefix)
+        parents = {key.removeprefix(scene.prefix).rpartition("/")[0] for key in keys}
+        spool = kept_below(self.spool, scene.prefix)
+        verdict = expected.judge(bucket, spool, parents, keeps_unanswered=self.keeps_unanswered)
+        complaints = verdict.complaints + [f"an upload is left: {key}" for key in uploads]
+        complaints += [f"in the spool, and not listed: {name}" for name in unlisted(self.spool)]
+        if is_mounted:
+            complaints += self._unlike(scene, bucket)
+        totals.count("lost bytes", verdict.lost_bytes)
+        totals.count("orphan uploads", len(uploads))
+        text = "\n  ".join(complaints)
+        assert not complaints, f"{scene.point}:\n  {text}\n{self._story(scene)}"
+
+    def _files(self, scene: Scene) -> Files:
+        return {name: data for name, data in self._bucket.files(scene.prefix).items() if name}
+
+    def _unlike(self, scene: Scene, bucket: Files) -> list[str]:
+        """Return in what the mount shows something else than the bucket has."""
+        seen = _tree(self._mount.path / scene.prefix)
+        names = sorted(seen.keys() | bucket.keys())
+        return [f"the mount shows another {name!r}" for name in names if seen.get(name) != bucket.get(name)]
+
+    def _uploads_left(self, scene: Scene) -> list[str]:
+        """Return the keys of uploads in parts that stay in the bucket. MinIO lists those of one key only."""
+        names = {
+            getattr(step, name)
+            for step in scene.work.steps
+            for name in ("name", "new")
+            if hasattr(step, name)
+        }
+        found: list[str] = []
+
+        def are_gone() -> bool:
+            found[:] = [key for name in sorted(names) for key in self._uploads_of(scene.prefix + name)]
+            return not found
+
+        try:
+            wait_until(are_gone, "no upload is left", deadline_s=20)
+        except AssertionError:
+            return found
+        return []
+
+    def _uploads_of(self, key: str) -> list[str]:
+        answer = self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
+        return [one["Key"] for one in answer.get("Uploads", []) if one["Key"] == key]
+
+    def _story(self, scene: Scene) -> str:
+        """Return what happened, for whoever reads the failure."""
+        requests = self._proxy.requests()[-25:]
+        parts: list[Any] = [
+            f"died at {scene.fired}; {Progress.read(scene.manifest)}",
+            *(f"  {one.status} {one.operation} {one.key}" for one in requests),
+            "the spool:",
+            *(
+                f"  {kept.name} {kept.state} {kept.cause} {len(kept.data)}"
+                for kept in kept_below(self.spool, "")
+            ),
+            self._mount.tail(),
+        ]
+        return "\n".join(map(str, parts))
+
+
+def sweep(chain: Chain, kind: Kind, *, most: int = 5000) -> int:
+    """Die at call 1, 2, ... of *kind*, until the work is done before; return how many deaths that were."""
+    for number in range(1, most):
+        if chain.die(kind, number) is not None:
+            return number - 1
+    raise AssertionError(f"after {most} deaths the work still does not end")
+
+
+def sample(chain: Chain, choose: Callable[[Counter[Kind]], list[tuple[Kind, int]]]) -> None:
+    """Do the work undisturbed once, then die at points that *choose* takes from how many calls that took."""
+    counts = chain.die(Kind.WRITE, 0)
+    assert counts is not None
+    for kind, number in choose(counts):
+        chain.die(kind, number)
+
+
+def _tree(root: Path) -> Files:
+    files: Files = {}
+    for directory, _, names in os.walk(root, onerror=_raise):
+        for path in (Path(directory, name) for name in names):
+            files[str(path.relative_to(root))] = path.read_bytes()
+    return files
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,51 @@
+"""What a spool directory has, seen from outside, with or without a mount at work there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from s3mount.core.spool_record import SENDABLE, SpoolRecord
+from s3mount.data.journal_rows import read_records
+from tests.crash.oracle import Kept
+
+
+def records(spool: Path, prefix: str = "") -> list[SpoolRecord]:
+    """Return the rows of files that are to become keys that begin with *prefix*."""
+    return [record for record in read_records(str(spool)) if record.key.startswith(prefix)]
+
+
+def is_drained(spool: Path) -> bool:
+    """Whether nothing is left that a mount would send by itself."""
+    return not any(record.state in SENDABLE for record in records(spool))
+
+
+def kept_below(spool: Path, prefix: str) -> list[Kept]:
+    """Return what *spool* has of files below *prefix*, and of those of which nobody knows the key."""
+    return [
+        Kept(
+            name=record.key.removeprefix(prefix),
+            state=record.state.value,
+            data=path.read_bytes() if (path := spool / record.file_name).exists() else b"",
+            present=tuple((span.start, span.stop) for span in record.present),
+            is_over_object=record.base is not None,
+            cause=record.cause,
+        )
+        for record in records(spool)
+        if record.key.startswith(prefix) or not record.key
+    ]
+
+
+def unlisted(spool: Path) -> list[str]:
+    """Return the names of data files that no row speaks of."""
+    known = {record.file_name for record in records(spool)}
+    return sorted(path.name for path in spool.glob("*.data") if path.name not in known)
+
+
+def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
+    """Ask until it holds. Raises: AssertionError after *deadline_s*."""
+    end = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < end, f"after {deadline_s:.0f} s still not: {what}"
+        time.sleep(0.02)
