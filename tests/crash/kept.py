@@ -1,4 +1,4 @@
-"""What a spool directory has, seen from outside, with or without a mount at work there."""
+"""What a spool has, seen from outside, with or without a mount at work there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from s3mount.data.journal_rows import read_records
 from tests.crash.oracle import Kept
 
 
-def records(spool: Path, prefix: str = "") -> list[SpoolRecord]:
-    """Return the rows of files that are to become keys that begin with *prefix*."""
-    return [record for record in read_records(str(spool)) if record.key.startswith(prefix)]
+def directory_of(spool: Path) -> Path:
+    """Return the one spool directory below the directory that ``--spool-dir`` names."""
+    (found,) = spool.iterdir()
+    return found
+
+
+def records(spool: Path) -> list[SpoolRecord]:
+    """Return the rows of all files."""
+    return read_records(str(directory_of(spool)))
 
 
 def is_drained(spool: Path) -> bool:
@@ -23,11 +29,12 @@ def is_drained(spool: Path) -> bool:
 
 def kept_below(spool: Path, prefix: str) -> list[Kept]:
     """Return what *spool* has of files below *prefix*, and of those of which nobody knows the key."""
+    directory = directory_of(spool)
     return [
         Kept(
             name=record.key.removeprefix(prefix),
             state=record.state.value,
-            data=path.read_bytes() if (path := spool / record.file_name).exists() else b"",
+            data=path.read_bytes() if (path := directory / record.file_name).exists() else b"",
             present=tuple((span.start, span.stop) for span in record.present),
             is_over_object=record.base is not None,
             cause=record.cause,
@@ -40,7 +47,7 @@ def kept_below(spool: Path, prefix: str) -> list[Kept]:
 def unlisted(spool: Path) -> list[str]:
     """Return the names of data files that no row speaks of."""
     known = {record.file_name for record in records(spool)}
-    return sorted(path.name for path in spool.glob("*.data") if path.name not in known)
+    return sorted(path.name for path in directory_of(spool).glob("*.data") if path.name not in known)
 
 
 def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
