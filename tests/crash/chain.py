@@ -84,35 +84,30 @@ class Chain:
 
     Args:
         options: of all mounts, besides those of the work.
-        replay: how the line begins that plays one death again.
     """
 
-    #: Whether a death may undo renames and removals that the bucket had not heard of.
-    forgets_names = False
-    #: Whether what was written and not closed survives.
-    keeps_unanswered = True
+    is_power_cut = False
+    #: What the totals call a death.
     counted = "crashes"
 
-    def __init__(
-        self, server: Server, work: str, base: Path, *, options: tuple[str, ...] = (), replay: str = ""
-    ) -> None:
+    def __init__(self, server: Server, work: str, base: Path, *, options: tuple[str, ...] = ()) -> None:
         self.server = server
         self.base = base
         self.spool = base / "spool"
         self._work = work
         self._options = (*WORKS[work]().options, *options)
-        self._replay = replay
         self._proxy = CountingProxy(server.endpoint_url)
         self._bucket = Bucket(server, server.fresh_bucket())
         self._scenes: list[Scene] = []
         self._last: Scene | None = None
-        self._mounts = 0
+        # Files in the spool that were judged already: those without a name belong to no scene.
+        self._known: set[str] = set()
 
     def __enter__(self) -> Chain:
         self._proxy.__enter__()
         self._watch = SyscallWatch(self.spool)
         self._watch.__enter__()
-        self._mount = self._new_mount(self.base)
+        self._mount = self._new_mount()
         return self
 
     def __exit__(
@@ -134,7 +129,7 @@ class Chain:
         try:
             return self._play(scene)
         except BaseException:
-            print(f"again: {self._replay} {scene.point}")
+            self._print_replay(scene)
             raise
 
     def recover(self) -> None:
@@ -177,15 +172,17 @@ class Chain:
 
     # The steps.
 
-    def _new_mount(self, base: Path) -> WatchedMount:
-        return WatchedMount(
+    def _new_mount(self) -> WatchedMount:
+        mount = WatchedMount(
             self.server,
             self._bucket.name,
-            base,
+            self.base,
             self._options,
             endpoint_url=self._proxy.endpoint_url,
             expected=EXPECTED,
         )
+        mount.spool = self.spool
+        return mount
 
     def _new_scene(self, point: Point) -> Scene:
         name = f"c{len(self._scenes) + 1}"
@@ -230,7 +227,7 @@ class Chain:
         try:
             self._judge(last, is_mounted=True)
         except BaseException:
-            print(f"again: {self._replay} {last.point}")
+            self._print_replay(last)
             raise
         totals.count(f"{self.counted} survived")
 
@@ -251,14 +248,18 @@ class Chain:
 
     def _judge(self, scene: Scene, *, is_mounted: bool = False) -> None:
         """Wait until nothing is left to be sent, then look at bucket, spool, uploads and mount."""
-        wait_until(lambda: is_drained(self.spool), f"the spool is drained\n{self._story(scene)}")
+        try:
+            wait_until(lambda: is_drained(self.spool), "the spool is drained")
+        except AssertionError as exc:
+            raise AssertionError(f"{scene.point}: {exc}\n{self._story(scene)}") from exc
         uploads = self._uploads_left(scene)
         bucket = self._files(scene)
-        expected = Expectation(scene.work, Progress.read(scene.manifest), forgets_names=self.forgets_names)
+        expected = Expectation(scene.work, Progress.read(scene.manifest), is_power_cut=self.is_power_cut)
         keys = self._bucket.keys(scene.prefix)
         parents = {key.removeprefix(scene.prefix).rpartition("/")[0] for key in keys}
-        spool = kept_below(self.spool, scene.prefix)
-        verdict = expected.judge(bucket, spool, parents, keeps_unanswered=self.keeps_unanswered)
+        spool = [kept for kept in kept_below(self.spool, scene.prefix) if kept.file_name not in self._known]
+        self._known |= {kept.file_name for kept in spool}
+        verdict = expected.judge(bucket, spool, parents)
         complaints = verdict.complaints + [f"an upload is left: {key}" for key in uploads]
         complaints += [f"in the spool, and not listed: {name}" for name in unlisted(self.spool)]
         if is_mounted:
@@ -300,6 +301,9 @@ class Chain:
     def _uploads_of(self, key: str) -> list[str]:
         answer = self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
         return [one["Key"] for one in answer.get("Uploads", []) if one["Key"] == key]
+
+    def _print_replay(self, scene: Scene) -> None:
+        print(f"again: python -m tests.crash.replay {self.counted.replace(' ', '-')} {scene.point}")
 
     def _story(self, scene: Scene) -> str:
         """Return what happened, for whoever reads the failure."""

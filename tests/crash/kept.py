@@ -32,6 +32,7 @@ def kept_below(spool: Path, prefix: str) -> list[Kept]:
     directory = directory_of(spool)
     return [
         Kept(
+            file_name=record.file_name,
             name=record.key.removeprefix(prefix),
             state=record.state.value,
             data=path.read_bytes() if (path := directory / record.file_name).exists() else b"",

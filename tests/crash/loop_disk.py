@@ -64,7 +64,7 @@ class LoopDisk:
 
 
 @contextmanager
-def loop_disk(base: Path, size_bytes: int = 256 << 20) -> Iterator[LoopDisk]:
+def loop_disk(base: Path, size_bytes: int = 1 << 30) -> Iterator[LoopDisk]:
     """Give a fresh disk; *base* gets its image, and its mountpoint, and nothing of it stays mounted."""
     image, path = base / "disk.img", base / "disk"
     base.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,19 @@ def loop_disk(base: Path, size_bytes: int = 256 << 20) -> Iterator[LoopDisk]:
     with image.open("wb") as file:
         file.truncate(size_bytes)
     # No discard of the image's file, no lazy work in the background, no reserve for root.
-    _run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
+    _run(
+        "mkfs.ext4",
+        "-q",
+        "-m",
+        "0",
+        "-N",
+        "2048",
+        "-J",
+        "size=4",
+        "-E",
+        "lazy_itable_init=0,lazy_journal_init=0",
+        str(image),
+    )
     device = _run("losetup", "--find", "--show", str(image)).strip()
     try:
         disk = LoopDisk(path, device)

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from tests.crash.agent import Progress
 from tests.crash.works import Change, Files, Mkdir, Rename, Truncate, Work
 
+UNKNOWN = ""
+"""The name of a file of which the journal does not know what it was to become."""
+
 
 @dataclass(frozen=True)
 class Kept:
     """What the spool has of a file: *present* are the ranges (start, stop) whose bytes in *data* count."""
 
+    file_name: str
     name: str
     state: str
     data: bytes
@@ -44,11 +48,13 @@ class Expectation:
     """What a work may leave that came as far as *progress* says.
 
     Args:
-        forgets_names: whether renames and removals of what the bucket did not have may be undone: they are
-            promised to survive the death of a process only, as anywhere, and the power went.
+        is_power_cut: the power went, too. What was written and never closed may be gone then, or be in the
+            spool without a name; renames and removals of what the bucket did not have may be undone: they
+            are promised to survive the death of a process only, as anywhere.
     """
 
-    def __init__(self, work: Work, progress: Progress, *, forgets_names: bool = False) -> None:
+    def __init__(self, work: Work, progress: Progress, *, is_power_cut: bool = False) -> None:
+        self._is_power_cut = is_power_cut
         self._in_flight = None if progress.step is None else work.steps[progress.step]
         self._progress = progress
         self._markers = {step.name for step in work.steps[: progress.done] if isinstance(step, Mkdir)}
@@ -57,7 +63,7 @@ class Expectation:
         files: Files = dict(work.initial)
         for step in work.steps[: progress.done]:
             before, files = files, step.after(files)
-            if forgets_names and not isinstance(step, Change):
+            if is_power_cut and not isinstance(step, Change):
                 self._may_be_undone(before, files)
             else:
                 for name in _changed(before, files):
@@ -70,15 +76,8 @@ class Expectation:
         if isinstance(self._in_flight, Rename):
             self._add_rule_of(self._in_flight)
 
-    def judge(
-        self, bucket: Files, spool: list[Kept], directories: set[str], *, keeps_unanswered: bool = True
-    ) -> Verdict:
-        """Say what is wrong.
-
-        Args:
-            directories: those that the bucket has something of.
-            keeps_unanswered: whether bytes that were written before a close must be somewhere.
-        """
+    def judge(self, bucket: Files, spool: list[Kept], directories: set[str]) -> Verdict:
+        """Say what is wrong. *directories* are those that the bucket has something of."""
         complaints, lost = [], 0
         for name in sorted(self._sure.keys() | self._others.keys() | bucket.keys()):
             want, found = self._sure.get(name), bucket.get(name)
@@ -89,17 +88,22 @@ class Expectation:
                 lost += 0 if want is None else len(want)
         complaints += [text for text, holds in self._rules if not holds(bucket)]
         complaints += [f"directory {name!r} is gone" for name in sorted(self._markers - directories)]
-        complaints += self._judge_spool(bucket, spool, keeps_unanswered)
+        complaints += self._judge_spool(bucket, spool)
         return Verdict(complaints, lost)
 
-    def _judge_spool(self, bucket: Files, spool: list[Kept], keeps_unanswered: bool) -> list[str]:
+    def _judge_spool(self, bucket: Files, spool: list[Kept]) -> list[str]:
         step = self._in_flight
-        name = step.name if isinstance(step, Change | Truncate) else None
-        complaints = [f"nobody needs this in the spool: {_say(kept)}" for kept in spool if kept.name != name]
+        names = {step.name} if isinstance(step, Change | Truncate) else set()
+        if names and self._is_power_cut:
+            names.add(UNKNOWN)
+        complaints = [
+            f"nobody needs this in the spool: {_say(kept)}" for kept in spool if kept.name not in names
+        ]
         if not isinstance(step, Change) or bucket.get(step.name) == self.after[step.name]:
             return complaints
-        if not keeps_unanswered or not self._progress.edits:
+        if self._is_power_cut or not self._progress.edits:
             return complaints
+        name = step.name
         mine = [kept for kept in spool if kept.name == name]
         if not any(self._has_edits(kept, step) for kept in mine):
             found = ", ".join(map(_say, mine)) or "nothing"

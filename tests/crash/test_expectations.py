@@ -13,10 +13,10 @@ from tests.crash.works import Change, Edit, Files, Rename, Work, rename, small
 
 
 def complaints(
-    work: Work, progress: Progress, bucket: Files, *spool: Kept, forgets_names: bool = False
+    work: Work, progress: Progress, bucket: Files, *spool: Kept, is_power_cut: bool = False
 ) -> list[str]:
     """Return what the oracle says."""
-    expected = Expectation(work, progress, forgets_names=forgets_names)
+    expected = Expectation(work, progress, is_power_cut=is_power_cut)
     return expected.judge(bucket, list(spool), {"d"}).complaints
 
 
@@ -68,7 +68,7 @@ def test_written_bytes_must_be_in_the_spool_if_not_in_the_bucket() -> None:
     begun = Progress(0, step=0, edits=2)
 
     def kept(data: bytes) -> Kept:
-        return Kept("f", "parked", data, ((0, len(data)),), is_over_object=False)
+        return Kept("1.data", "f", "parked", data, ((0, len(data)),), is_over_object=False)
 
     assert complaints(work, begun, {"f": data}) == []
     for size in (200, 250, 300):
@@ -86,7 +86,7 @@ def test_over_an_object_only_the_written_bytes_are_the_spools() -> None:
     work.edit("f", Edit(5000, b"x" * 10), Edit(100, b"y" * 10))
     data = bytearray(10_000)
     data[5000:5010] = b"x" * 10
-    kept = Kept("f", "parked", bytes(data), ((4096, 8192),), is_over_object=True)
+    kept = Kept("1.data", "f", "parked", bytes(data), ((4096, 8192),), is_over_object=True)
     begun = Progress(0, step=0, edits=1)
     assert complaints(work, begun, work.initial, kept) == []
     assert complaints(work, Progress(0, step=0, edits=2), work.initial, kept)
@@ -109,7 +109,19 @@ def test_a_rename_in_flight_keeps_the_file() -> None:
 def test_a_power_cut_may_forget_a_rename_and_a_removal_and_no_write() -> None:
     """Where the bucket had not heard of either: the name comes back, with its bytes."""
     work = Work(steps=[Change("a", os.O_CREAT, (Edit(0, b"1"),)), Rename("a", "b")])
-    assert complaints(work, Progress(2), {"a": b"1"}, forgets_names=True) == []
-    assert complaints(work, Progress(2), {"b": b"1"}, forgets_names=True) == []
+    assert complaints(work, Progress(2), {"a": b"1"}, is_power_cut=True) == []
+    assert complaints(work, Progress(2), {"b": b"1"}, is_power_cut=True) == []
     assert complaints(work, Progress(2), {"a": b"1"})
-    assert complaints(work, Progress(1), {}, forgets_names=True)
+    assert complaints(work, Progress(1), {}, is_power_cut=True)
+
+
+def test_only_a_power_cut_may_leave_a_file_without_a_name() -> None:
+    """And only while something was being written."""
+    work = Work()
+    work.write("f", 300)
+    kept = Kept("1.data", "", "parked", bytes(300), ((0, 300),), is_over_object=False)
+    begun = Progress(0, step=0, edits=1)
+    assert complaints(work, begun, {}, kept, is_power_cut=True) == []
+    assert complaints(work, begun, {}, is_power_cut=True) == []
+    assert complaints(work, begun, {}, kept)
+    assert complaints(work, Progress(1), end_of(work, 1), kept, is_power_cut=True)
