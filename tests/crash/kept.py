@@ -51,7 +51,7 @@ def unlisted(spool: Path) -> list[str]:
     return sorted(path.name for path in directory_of(spool).glob("*.data") if path.name not in known)
 
 
-def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
+def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = 30.0) -> None:
     """Ask until it holds. Raises: AssertionError after *deadline_s*."""
     end = time.monotonic() + deadline_s
     while not holds():

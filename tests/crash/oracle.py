@@ -49,8 +49,8 @@ class Expectation:
 
     Args:
         is_power_cut: the power went, too. What was written and never closed may be gone then, or be in the
-            spool without a name; renames and removals of what the bucket did not have may be undone: they
-            are promised to survive the death of a process only, as anywhere.
+            spool without a name; in write-back mode renames and removals may be undone: of what the bucket
+            did not have they are promised to survive the death of a process only, as anywhere.
     """
 
     def __init__(self, work: Work, progress: Progress, *, is_power_cut: bool = False) -> None:
@@ -63,7 +63,7 @@ class Expectation:
         files: Files = dict(work.initial)
         for step in work.steps[: progress.done]:
             before, files = files, step.after(files)
-            if is_power_cut and not isinstance(step, Change):
+            if is_power_cut and work.is_write_back and not isinstance(step, Change):
                 self._may_be_undone(before, files)
             else:
                 for name in _changed(before, files):

@@ -108,7 +108,9 @@ def test_a_rename_in_flight_keeps_the_file() -> None:
 
 def test_a_power_cut_may_forget_a_rename_and_a_removal_and_no_write() -> None:
     """Where the bucket had not heard of either: the name comes back, with its bytes."""
-    work = Work(steps=[Change("a", os.O_CREAT, (Edit(0, b"1"),)), Rename("a", "b")])
+    work = Work(
+        options=("--write-back",), steps=[Change("a", os.O_CREAT, (Edit(0, b"1"),)), Rename("a", "b")]
+    )
     assert complaints(work, Progress(2), {"a": b"1"}, is_power_cut=True) == []
     assert complaints(work, Progress(2), {"b": b"1"}, is_power_cut=True) == []
     assert complaints(work, Progress(2), {"a": b"1"})

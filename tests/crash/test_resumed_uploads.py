@@ -1,4 +1,4 @@
-"""kill -9 in the midst of a large upload: the next mount finishes it, and sends what is missing and no more."""
+"""kill -9 in the midst of a large upload: the next mount finishes it, and sends only what is missing."""
 
 from __future__ import annotations
 

@@ -163,6 +163,11 @@ class Work:
     steps: list[Step] = field(default_factory=list)
     options: tuple[str, ...] = ()
 
+    @property
+    def is_write_back(self) -> bool:
+        """Whether a close is answered before the bucket has the file."""
+        return any(option.startswith("--write-back") for option in self.options)
+
     def there_is(self, name: str, size: int) -> None:
         """Let an object be there before."""
         self.initial[name] = content(name, 0, size)
@@ -269,6 +274,38 @@ def unlink() -> Work:
     return work
 
 
+def later() -> Work:
+    """Everything at once, in write-back mode: nothing of it is in the bucket before the unmount."""
+    work = Work(options=("--write-back=1h",))
+    for name in ("old", "log", "target", "gone"):
+        work.there_is(name, 2000)
+    work.write("new", 100)
+    work.write("old", 3000)
+    work.append("log", 50)
+    work.write("first", 500)
+    work.steps.append(Rename("first", "second"))
+    work.write("short-lived", 700)
+    work.steps += [Unlink("short-lived"), Unlink("gone")]
+    work.write("target.tmp", 900)
+    work.steps.append(Rename("target.tmp", "target"))
+    work.write("old", 10, version=2)
+    work.write("synced", 300, syncs=True)
+    return work
+
+
+def behind() -> Work:
+    """In write-back mode, with uploads that follow at once, some in parts, while the program goes on."""
+    work = Work(options=("--write-back=0s", "--part-size=5M"))
+    work.there_is("old", 2000)
+    work.write("large", 6 * MIB, piece=MIB)
+    work.write("old", 3000)
+    work.append("large", 100, version=2)
+    work.write("new", 500)
+    work.steps.append(Rename("new", "newer"))
+    work.write("old", 10, version=2)
+    return work
+
+
 WORKS: dict[str, Callable[[], Work]] = {
     "small": small,
     "large": large,
@@ -277,6 +314,8 @@ WORKS: dict[str, Callable[[], Work]] = {
     "truncate": truncate,
     "rename": rename,
     "unlink": unlink,
+    "later": later,
+    "behind": behind,
 }
 
 
