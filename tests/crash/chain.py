@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,7 @@ from tests.support import totals
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import CountingProxy
 from tests.support.mounting import Mount
+from tests.support.processes import StartFailed
 from tests.support.servers import Server
 
 ROOT = Path(__file__).parents[2]
@@ -40,17 +40,11 @@ EXPECTED = ("of an earlier mount", "of the spool waits for you")
 class Point:
     """Where a daemon dies: at call *number* of *kind*; with 0 never."""
 
-    work: str
     kind: Kind
     number: int
 
     def __str__(self) -> str:
-        return f"{self.work} {self.kind} {self.number}"
-
-    @classmethod
-    def parse(cls, work: str, kind: str, number: str) -> Point:
-        """Take the words of a line that replays."""
-        return cls(work, Kind(kind), int(number))
+        return f"{self.kind} {self.number}"
 
 
 class WatchedMount(Mount):
@@ -63,16 +57,17 @@ class WatchedMount(Mount):
         return [*self.prefix, *super().command()]
 
     def bury(self) -> None:
-        """Clear away what a daemon that has died has left, also one that died while it was unmounting."""
+        """Clear away what a daemon that has died has left, also one that died before or after it was mounted."""
         if self._process is not None:
             self.kill()
+        subprocess.run(["umount", "-l", str(self.path)], capture_output=True)
 
 
 @dataclass
 class Scene:
-    """One run of a work in a directory of its own."""
+    """One run of a work in a directory of its own. *points* are those at which daemons were to die, in turn."""
 
-    point: Point
+    points: list[Point]
     work: Work
     prefix: str
     manifest: Path
@@ -119,18 +114,45 @@ class Chain:
             self._watch.__exit__(kind, value, trace)
             self._proxy.__exit__(kind, value, trace)
 
-    def die(self, kind: Kind, number: int) -> Counter[Kind] | None:
+    def die(self, point: Point) -> Counter[Kind] | None:
         """Let a daemon die there, after it has finished what the last one left.
 
         Returns None, or, where the work was done before, how many calls of each kind it took.
         Raises: AssertionError.
         """
-        scene = self._new_scene(Point(self._work, kind, number))
+        scene = self._new_scene(point)
         try:
             return self._play(scene)
         except BaseException:
             self._print_replay(scene)
             raise
+
+    def die_again(self, point: Point) -> bool:
+        """Let the daemon die, too, that is to finish what the last one left; its calls count from its start.
+
+        Returns whether it died before all was finished. Raises: AssertionError.
+        """
+        scene = self._last
+        assert scene is not None, "no daemon has died"
+        scene.points.append(point)
+        self._mount.prefix = self._prefix()
+        self._watch.arm(point.kind, point.number, self._act)
+        try:
+            self._mount.start()
+            wait_until(
+                lambda: bool(self._watch.fired) or is_drained(self.spool), "the daemon dies or is done"
+            )
+            if self._watch.fired is None:
+                self._mount.stop(check=False)
+        except (StartFailed, AssertionError) as exc:
+            if self._watch.fired is None:
+                self._print_replay(scene)
+                raise AssertionError(f"{exc}\n{self._story(scene)}") from exc
+        self._watch.disarm()
+        if self._watch.fired is None:
+            return False
+        self._bury(scene, self._watch.fired)
+        return True
 
     def finish(self) -> None:
         """Let one more mount, which remembers nothing but the spool, finish what is left, and show it all.
@@ -141,7 +163,7 @@ class Chain:
         self._start()
         for scene in self._scenes:
             complaints = self._unlike(scene, self._files(scene))
-            assert not complaints, f"{scene.point}, without what was remembered: {complaints}"
+            assert not complaints, f"{self._replay(scene)}: without what was remembered: {complaints}"
         self._mount.stop()
 
     # What a chain with other deaths does otherwise.
@@ -172,7 +194,7 @@ class Chain:
 
     def _new_scene(self, point: Point) -> Scene:
         name = f"c{len(self._scenes) + 1}"
-        scene = Scene(point, WORKS[point.work](), f"{name}/", self.base / f"{name}.manifest")
+        scene = Scene([point], WORKS[self._work](), f"{name}/", self.base / f"{name}.manifest")
         before = {scene.prefix: b""} | {
             scene.prefix + name: data for name, data in scene.work.initial.items()
         }
@@ -183,7 +205,8 @@ class Chain:
         self._start()
         self._scenes.append(scene)
         self._last = scene
-        self._watch.arm(scene.point.kind, scene.point.number, self._act)
+        (point,) = scene.points
+        self._watch.arm(point.kind, point.number, self._act)
         is_done = self._work_on(scene)
         if self._watch.fired is None:
             assert is_done, f"a step failed, and nothing was done to the daemon\n{self._story(scene)}"
@@ -191,16 +214,19 @@ class Chain:
             code = self._mount.stop(check=False)
             assert code == 0 or self._watch.fired, f"the daemon ended with {code}\n{self._story(scene)}"
         counts = self._watch.disarm()
-        scene.fired = self._watch.fired
-        if scene.fired is None:
+        if self._watch.fired is None:
             self._judge(scene)
             self._last = None
             return counts
+        self._bury(scene, self._watch.fired)
+        return None
+
+    def _bury(self, scene: Scene, fired: Call) -> None:
+        scene.fired = fired
         self._mount.bury()
         self._proxy.wait_idle()
         self._died()
         totals.count(f"{self.counted} injected")
-        return None
 
     def _start(self) -> None:
         """Mount; if a daemon has died before, its work is finished and judged."""
@@ -215,12 +241,12 @@ class Chain:
         except BaseException:
             self._print_replay(last)
             raise
-        totals.count(f"{self.counted} survived")
+        totals.count(f"{self.counted} survived", len(last.points))
 
     def _work_on(self, scene: Scene) -> bool:
         """Let the program work; return whether it got to the end."""
         command = [sys.executable, "-S", "-m", "tests.crash.agent"]
-        arguments = [scene.point.work, str(self._mount.path / scene.prefix), str(scene.manifest)]
+        arguments = [self._work, str(self._mount.path / scene.prefix), str(scene.manifest)]
         done = subprocess.run(
             [*command, *arguments],
             cwd=ROOT,
@@ -237,7 +263,7 @@ class Chain:
         try:
             wait_until(lambda: is_drained(self.spool), "the spool is drained")
         except AssertionError as exc:
-            raise AssertionError(f"{scene.point}: {exc}\n{self._story(scene)}") from exc
+            raise AssertionError(f"{self._replay(scene)}: {exc}\n{self._story(scene)}") from exc
         uploads = self._uploads_left(scene)
         bucket = self._files(scene)
         expected = Expectation(scene.work, Progress.read(scene.manifest), is_power_cut=self.is_power_cut)
@@ -253,7 +279,7 @@ class Chain:
         totals.count("lost bytes", verdict.lost_bytes)
         totals.count("orphan uploads", len(uploads))
         text = "\n  ".join(complaints)
-        assert not complaints, f"{scene.point}:\n  {text}\n{self._story(scene)}"
+        assert not complaints, f"{self._replay(scene)}:\n  {text}\n{self._story(scene)}"
 
     def _files(self, scene: Scene) -> Files:
         return {name: data for name, data in self._bucket.files(scene.prefix).items() if name}
@@ -288,8 +314,12 @@ class Chain:
         answer = self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
         return [one["Key"] for one in answer.get("Uploads", []) if one["Key"] == key]
 
+    def _replay(self, scene: Scene) -> str:
+        points = " ".join(map(str, scene.points))
+        return f"python -m tests.crash.replay {self.counted.replace(' ', '-')} {self._work} {points}"
+
     def _print_replay(self, scene: Scene) -> None:
-        print(f"again: python -m tests.crash.replay {self.counted.replace(' ', '-')} {scene.point}")
+        print(f"again: {self._replay(scene)}")
 
     def _story(self, scene: Scene) -> str:
         """Return what happened, for whoever reads the failure."""
@@ -310,17 +340,28 @@ class Chain:
 def sweep(chain: Chain, kind: Kind, *, most: int = 5000) -> int:
     """Die at call 1, 2, ... of *kind*, until the work is done before; return how many deaths that were."""
     for number in range(1, most):
-        if chain.die(kind, number) is not None:
+        if chain.die(Point(kind, number)) is not None:
             return number - 1
     raise AssertionError(f"after {most} deaths the work still does not end")
 
 
-def sample(chain: Chain, choose: Callable[[Counter[Kind]], list[tuple[Kind, int]]]) -> None:
-    """Do the work undisturbed once, then die at points that *choose* takes from how many calls that took."""
-    counts = chain.die(Kind.WRITE, 0)
+def sweep_recovery(chain: Chain, first: Point, kind: Kind, *, most: int = 5000) -> int:
+    """Die at *first*, and again at call 1, 2, ... of *kind* of the next mount, until that has finished before.
+
+    Returns how many deaths of the latter sort that were.
+    """
+    for number in range(1, most):
+        assert chain.die(first) is None, f"{first} is behind the end of the work"
+        if not chain.die_again(Point(kind, number)):
+            return number - 1
+    raise AssertionError(f"after {most} deaths the recovery still does not end")
+
+
+def undisturbed(chain: Chain) -> Counter[Kind]:
+    """Do the work to its end; return how many calls of each kind it took."""
+    counts = chain.die(Point(Kind.WRITE, 0))
     assert counts is not None
-    for kind, number in choose(counts):
-        chain.die(kind, number)
+    return counts
 
 
 def _tree(root: Path) -> Files:

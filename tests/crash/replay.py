@@ -1,4 +1,4 @@
-"""Play one death again: ``python -m tests.crash.replay crashes|power-cuts WORK KIND NUMBER``."""
+"""Play deaths again: ``python -m tests.crash.replay crashes|power-cuts WORK KIND NUMBER [KIND NUMBER]...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.crash.chain import Chain, Point
 from tests.crash.power import PowerCuts
+from tests.crash.syscalls import Kind
 from tests.support.servers import minio
 
 CHAINS = {kind.counted: kind for kind in (Chain, PowerCuts)}
@@ -15,17 +16,19 @@ CHAINS = {kind.counted: kind for kind in (Chain, PowerCuts)}
 
 def main() -> None:
     """Do as the arguments say."""
-    counted, *words = sys.argv[1:]
-    point = Point.parse(*words)
+    counted, work, *words = sys.argv[1:]
+    first, *more = [
+        Point(Kind(kind), int(number)) for kind, number in zip(words[::2], words[1::2], strict=True)
+    ]
     kind = CHAINS[counted.replace("-", " ")]
     with (
         tempfile.TemporaryDirectory(prefix="s3mount-replay-") as place,
         minio() as server,
-        kind(server, point.work, Path(place)) as chain,
+        kind(server, work, Path(place)) as chain,
     ):
-        died = chain.die(point.kind, point.number) is None
+        died = [chain.die(first) is None, *(chain.die_again(point) for point in more)]
         chain.finish()
-    print(f"{point}: {'survived' if died else 'the work was done before'}")
+    print("survived" if all(died) else "the work was done before")
 
 
 if __name__ == "__main__":
