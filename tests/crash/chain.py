@@ -57,7 +57,7 @@ class WatchedMount(Mount):
         return [*self.prefix, *super().command()]
 
     def bury(self) -> None:
-        """Clear away what a daemon that has died has left, also one that died before or after it was mounted."""
+        """Clear away what a daemon that has died has left, also one that was not mounted any more, or yet."""
         if self._process is not None:
             self.kill()
         subprocess.run(["umount", "-l", str(self.path)], capture_output=True)
@@ -65,13 +65,17 @@ class WatchedMount(Mount):
 
 @dataclass
 class Scene:
-    """One run of a work in a directory of its own. *points* are those at which daemons were to die, in turn."""
+    """One run of a work in a directory of its own.
+
+    ``points`` are those at which daemons were to die, in turn; ``deaths`` says how many did.
+    """
 
     points: list[Point]
     work: Work
     prefix: str
     manifest: Path
     fired: Call | None = None
+    deaths: int = 0
 
 
 class Chain:
@@ -139,9 +143,7 @@ class Chain:
         self._watch.arm(point.kind, point.number, self._act)
         try:
             self._mount.start()
-            wait_until(
-                lambda: bool(self._watch.fired) or is_drained(self.spool), "the daemon dies or is done"
-            )
+            wait_until(lambda: self._watch.fired is not None or is_drained(self.spool), "an end")
             if self._watch.fired is None:
                 self._mount.stop(check=False)
         except (StartFailed, AssertionError) as exc:
@@ -223,6 +225,7 @@ class Chain:
 
     def _bury(self, scene: Scene, fired: Call) -> None:
         scene.fired = fired
+        scene.deaths += 1
         self._mount.bury()
         self._proxy.wait_idle()
         self._died()
@@ -241,7 +244,7 @@ class Chain:
         except BaseException:
             self._print_replay(last)
             raise
-        totals.count(f"{self.counted} survived", len(last.points))
+        totals.count(f"{self.counted} survived", last.deaths)
 
     def _work_on(self, scene: Scene) -> bool:
         """Let the program work; return whether it got to the end."""
@@ -346,7 +349,7 @@ def sweep(chain: Chain, kind: Kind, *, most: int = 5000) -> int:
 
 
 def sweep_recovery(chain: Chain, first: Point, kind: Kind, *, most: int = 5000) -> int:
-    """Die at *first*, and again at call 1, 2, ... of *kind* of the next mount, until that has finished before.
+    """Die at *first*, and again at call 1, 2, ... of *kind* of the next mount, until that has done its work.
 
     Returns how many deaths of the latter sort that were.
     """

@@ -1,4 +1,4 @@
-"""Play deaths again: ``python -m tests.crash.replay crashes|power-cuts WORK KIND NUMBER [KIND NUMBER]...``."""
+"""Play deaths again: ``python -m tests.crash.replay crashes|power-cuts WORK KIND NUMBER [KIND NUMBER]``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ CHAINS = {kind.counted: kind for kind in (Chain, PowerCuts)}
 def main() -> None:
     """Do as the arguments say."""
     counted, work, *words = sys.argv[1:]
-    first, *more = [
-        Point(Kind(kind), int(number)) for kind, number in zip(words[::2], words[1::2], strict=True)
-    ]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    first, *more = [Point(Kind(kind), int(number)) for kind, number in pairs]
     kind = CHAINS[counted.replace("-", " ")]
     with (
         tempfile.TemporaryDirectory(prefix="s3mount-replay-") as place,

@@ -58,7 +58,7 @@ def test_a_kill_of_the_mount_that_finishes_the_work_of_one_that_was_killed_loses
     chain = make_chain(work)
     assert chain.die(Point(kind, int(undisturbed(chain)[kind] * share))) is None
     for again in (Kind.SEND, Kind.WRITE):
-        chain.die_again(Point(again, chance.randint(1, 30)))
+        chain.die_again(Point(again, chance.randint(1, 12)))
     chain.finish()
 
 
