@@ -37,7 +37,8 @@ def interrupt(minio: Server, tmp_path: Path) -> Callable[[int], Result]:
     def play(flags: int) -> Result:
         bucket = Bucket(minio, minio.fresh_bucket())
         bucket.put("f", b"older")
-        with WatchedMount(minio, bucket.name, tmp_path, ["--write-back=1h"], expected=EXPECTED) as mount:
+        mount = WatchedMount(minio, bucket.name, tmp_path, ["--write-back=1h"], expected=EXPECTED)
+        with mount:
             (mount.path / "f").write_bytes(CLOSED)
             command = [sys.executable, "-c", WRITER, str(mount.path / "f"), str(flags)]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
