@@ -222,7 +222,7 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
         async with trio.open_nursery() as nursery:
             nursery.start_soon(services.queue.run, files.upload_in_background)
             nursery.start_soon(services.queue.follow, opened.breaker)
-            nursery.start_soon(recovery.compare, leftovers)
+            nursery.start_soon(recovery.settle, leftovers)
 
     return FileSystem(
         namespace=namespace,

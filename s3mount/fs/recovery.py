@@ -54,6 +54,17 @@ class Recovery:
                 except FsError as exc:
                     log.warning("%s of the spool is compared with the bucket later: %s", one.record.key, exc)
 
+    async def settle(self, leftovers: Sequence[Leftover]) -> None:
+        """Compare, then abort the uploads in parts that earlier mounts began and nobody goes on with.
+
+        Raises: nothing of its own; what cannot be aborted now is so later.
+        """
+        await self.compare(leftovers)
+        try:
+            await self._services.uploader.abort_left()
+        except FsError as exc:
+            log.debug("uploads of earlier mounts are aborted later: %s", exc)
+
     async def _adopt_one(self, record: SpoolRecord, is_beside: bool) -> bool:
         try:
             node = plant(self._services.namespace.table, self._root, record.key, beside_prefix=is_beside)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from s3mount.data.journal import Journal
+from s3mount.data.journal_rows import SpoolRows
 from tests.conftest import ServerPool
 from tests.crash.chain import EXPECTED, WatchedMount
-from tests.crash.kept import is_drained, records, wait_until
+from tests.crash.kept import directory_of, is_drained, records, wait_until
 from tests.crash.syscalls import SyscallWatch
 from tests.support import totals
 from tests.support.bucket import Bucket
@@ -60,6 +62,22 @@ def test_an_upload_of_1_gib_goes_on_after_kill_9(
 ) -> None:
     """With parts of the usual size."""
     check_resume(server_pool.get(name), tmp_path, 1 << 30, 16 * MIB, percent)
+
+
+def test_an_upload_that_nobody_goes_on_with_is_aborted_at_the_next_mount(
+    minio: Server, tmp_path: Path
+) -> None:
+    """Of a copy, say, that a crash has cut off: the journal has nothing but its id."""
+    bucket = Bucket(minio, minio.fresh_bucket())
+    with WatchedMount(minio, bucket.name, tmp_path) as mount:
+        mount.stop()
+        begun = bucket.client.create_multipart_upload(Bucket=bucket.name, Key="large")
+        journal = Journal(str(directory_of(mount.spool)))
+        rows = SpoolRows(journal)
+        rows.name(rows.begin("large", 0), begun["UploadId"])
+        journal.close()
+        mount.start()
+        wait_until(lambda: uploads_of(bucket) == [], "the upload is aborted")
 
 
 def check_resume(server: Server, base: Path, size: int, part_size: int, percent: int) -> None:
