@@ -88,6 +88,8 @@ class Chain:
     is_power_cut = False
     #: What the totals call a death.
     counted = "crashes"
+    #: What a mount may say.
+    expected: tuple[str, ...] = EXPECTED
 
     def __init__(self, server: Server, work: str, base: Path, *, options: tuple[str, ...] = ()) -> None:
         self.server = server
@@ -189,7 +191,7 @@ class Chain:
             self.base,
             self._options,
             endpoint_url=self._proxy.endpoint_url,
-            expected=EXPECTED,
+            expected=self.expected,
         )
         mount.spool = self.spool
         return mount

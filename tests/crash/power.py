@@ -25,6 +25,8 @@ class PowerCuts(Chain):
 
     is_power_cut = True
     counted = "power cuts"
+    # A removal has reached the disk, and its row in the journal has not.
+    expected = (*Chain.expected, "the spool's journal has a row of")
 
     def __init__(self, server: Server, work: str, base: Path, *, options: tuple[str, ...] = ()) -> None:
         super().__init__(server, work, base, options=options)
