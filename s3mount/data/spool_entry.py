@@ -129,6 +129,16 @@ class SpoolEntry:
         except FsError as exc:
             log.debug("%s: the journal cannot say so: %s", cause, exc)
 
+    async def withdraw(self) -> None:
+        """Let no row that a power cut may leave say that the file is needed, if the disk lets it."""
+        if self._may_be_believed and self.record.state is SpoolState.DONE:
+            try:
+                await self.sync()
+            except FsError as exc:
+                log.debug("%s: its row may be there again: %s", self.record.file_name, exc)
+            else:
+                self._may_be_believed = False
+
     def delete(self) -> None:
         """Remove the row. Raises: NoSpace, FsError."""
         self._rows.delete(self.record)

@@ -338,9 +338,11 @@ class SpoolFile:
     def describe(self, headers: ObjectHeaders) -> None:
         """Say that the upload is to carry other *headers*. Safe from the death of this process.
 
+        One that was begun in parts has the old ones for good, so it is given up.
         Raises: NoSpace, FsError; nothing has changed then.
         """
         if not self._entry.is_unwanted:
+            self._entry.abandon_other_upload(self.key, headers)
             self._entry.write(headers=headers)
 
     def rekey(self, key: str, condition: WriteCondition, *, base: ObjectStat | None = None) -> None:
@@ -364,6 +366,8 @@ class SpoolFile:
         Raises: FsError (the file cannot be taken away; it stays, with its row).
         """
         with trio.CancelScope(shield=True):
+            # Else a power cut may leave a row that misses its file, as if bytes had been lost.
+            await self._entry.withdraw()
             if not await self._close(delete=True):
                 return
             try:

@@ -166,22 +166,25 @@ class Begun:
 
     async def _is_swept_by_time(self, row: BegunUpload) -> bool:
         """Abort what began when *row* was asked for: an upload of our own tells what time it is there."""
-        asked_ns = self._clock_ns()
+        ledger = self.ledger(row.key)
         try:
+            await ledger.asked(self._clock_ns())
             with trio.CancelScope(shield=True):
                 own = await self._requests.store.create_multipart(row.key, ObjectHeaders())
+                ledger.begun(own, 0)
         except UNANSWERED:
-            self._remembered_only(row.key, asked_ns)
+            ledger.given_up()
+            raise
+        except BaseException:
+            ledger.ended()
             raise
         try:
             return await self._swept(own, row.asked_ns)
         finally:
-            await self._requests.abort(own)
-
-    def _remembered_only(self, key: str, asked_ns: int) -> None:
-        row = self._remembered(key, asked_ns)
-        if row is not None:
-            self._rows.discard(row.id)
+            if await self._requests.abort(own):
+                ledger.ended()
+            else:
+                ledger.given_up()
 
     def _known(self, key: str) -> frozenset[str]:
         """Return the ids of uploads that somebody here goes on with, now or later."""

@@ -300,7 +300,7 @@ class OpenFile:
             self.state = advance(self.state, FileEvent.REFUSED)
             await self._keep_for_later(spool, exc)
             raise
-        spool.sent()
+        spool.sent(answer.etag)
         self.state = advance(self.state, FileEvent.SENT)
         if self.failures:
             log.info("%s is in the bucket now, after %d failed tries", node.path(), self.failures)

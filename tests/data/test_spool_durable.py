@@ -162,6 +162,27 @@ def test_a_change_waits_for_its_mark_even_if_an_earlier_one_gave_up(
     play(path, main)
 
 
+def test_a_file_that_was_sent_is_not_missed_after_a_power_cut(path: Path, fsyncs: Fsyncs) -> None:
+    """Its row says for good that nobody needs it, before the file is taken away."""
+
+    async def main(spool: SpoolDir) -> None:
+        file = await spool.create("k")
+        await file.write(0, b"safe")
+        await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
+        file.begin_upload("k", HEADERS, WriteCondition())
+        file.sent()
+        fsyncs.names.clear()
+        fsyncs.held = "log"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file.discard)
+            await wait_all_tasks_blocked()
+            assert (fsyncs.names, len(data_files(path))) == (["log"], 1)
+            fsyncs.may_go_on.set()
+        assert data_files(path) == []
+
+    play(path, main)
+
+
 def test_a_file_without_a_name_is_forgotten_for_good_before_it_changes(path: Path, fsyncs: Fsyncs) -> None:
     """It was queued, then deleted; a power cut must not send what was written afterwards."""
 
@@ -362,7 +383,7 @@ def test_filling_a_file_that_was_never_safe_costs_no_fsync(path: Path, fsyncs: F
     play(path, main)
 
 
-@pytest.mark.parametrize("how", ["durable", "begin"])
+@pytest.mark.parametrize("how", ["durable", "begin", "describe"])
 def test_an_upload_with_other_headers_is_not_gone_on_with(path: Path, how: str) -> None:
     """chmod between two tries: what was begun has the old mode for good, so it is to be aborted."""
 
@@ -374,6 +395,8 @@ def test_an_upload_with_other_headers_is_not_gone_on_with(path: Path, how: str) 
         assert file.ledger.upload is not None
         if how == "durable":
             await file.make_durable(SpoolState.QUEUED, headers=OTHER)
+        elif how == "describe":
+            file.describe(OTHER)
         else:
             file.begin_upload("k", OTHER, WriteCondition())
         assert file.ledger.upload is None

@@ -426,6 +426,25 @@ def test_names_in_a_new_directory_are_safe(tmp_path: Path, monkeypatch: pytest.M
     assert str(path) in synced
 
 
+def test_what_is_written_after_an_upload_is_a_change_of_what_was_uploaded(path: Path) -> None:
+    """Who pushes it after a crash meets no conflict with himself, and needs no byte of the first object."""
+    die_with(
+        path,
+        f"""
+file = await spool.create("k", stat({3 * BLOCK}), WriteCondition(if_match='"old"'))
+await file.write(0, b"x" * {3 * BLOCK})
+file.begin_upload("k", HEADERS, WriteCondition(if_match='"old"'))
+file.sent('"new"')
+await file.write(5, b"y")
+""",
+    )
+    with spool_at(path) as spool:
+        (left,) = spool.leftovers()
+        assert left.record.cause == INTERRUPTED
+        assert left.record.condition == WriteCondition(if_match='"new"')
+        assert (left.record.base, left.record.present) == (None, (ByteRange(0, 3 * BLOCK),))
+
+
 def test_a_rename_of_unsent_bytes_survives_a_crash(path: Path) -> None:
     """The next mount sends them to the new name; what was begun for the old one is to be aborted."""
     die_with(

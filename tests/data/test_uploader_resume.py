@@ -518,16 +518,23 @@ def test_a_copy_that_is_under_way_is_not_aborted(path: Path, store: MemoryStore,
     play(path, main)
 
 
-def test_looking_for_strays_leaves_none_of_its_own(path: Path, store: MemoryStore, faults: Faults) -> None:
-    """The upload that is begun to learn the server's time may lose its answer as well."""
+@pytest.mark.parametrize("trouble", ["create_multipart", "abort_multipart"])
+def test_looking_for_strays_leaves_none_of_its_own(
+    path: Path, store: MemoryStore, faults: Faults, trouble: str
+) -> None:
+    """The upload that is begun to learn the server's time may lose its answer, or refuse to go."""
 
     async def main(spool: SpoolDir) -> None:
         await store.create_multipart("k", HEADERS)
         spool.rows.begin("k", row_time(store))
         by = uploader(store, spool)
-        faults.fail("after", "create_multipart", LOST, last=1)
+        if trouble == "create_multipart":
+            faults.fail("after", trouble, LOST, last=1)
+        else:
+            faults.fail("before", trouble, AWAY)
         await by.abort_left()
         assert len(store.uploads()) == 2
+        faults.clear()
         for _ in range(2):
             await by.abort_left()
         assert (store.uploads(), spool.rows.begun()) == ([], [])
