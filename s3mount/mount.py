@@ -291,7 +291,7 @@ async def _drain(config: MountConfig, fs: FileSystem) -> int:
             file.node.path(),
             path,
         )
-    return Exit.NOT_DRAINED if left or fs.open_files.lost else Exit.OK
+    return Exit.NOT_DRAINED if left or fs.open_files.has_lost() else Exit.OK
 
 
 def _note_bucket(spool_dir: SpoolDir, config: MountConfig, endpoint_url: str) -> None:

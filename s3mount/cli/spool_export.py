@@ -38,11 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     ((place, found),) = select(find_places(arguments.where, arguments.spool_dir), [arguments.id])
     source = _opened(place, found)
     try:
-        record = _described(place, found, os.fstat(source).st_size)
+        before = os.fstat(source)
+        record = _described(place, found, before.st_size)
         with _new_file(arguments.target) as target:
             _copy(record, source, target)
             lost = trio.run(_complete, place, record, target, arguments)
-            _need_unchanged(place, found)
+            _need_unchanged(place, found, before, os.fstat(source))
             os.fsync(target)
     finally:
         os.close(source)
@@ -91,11 +92,12 @@ def _row(place: Place, found: Found) -> SpoolRecord | None:
     return None
 
 
-def _need_unchanged(place: Place, found: Found) -> None:
+def _need_unchanged(place: Place, found: Found, before: os.stat_result, after: os.stat_result) -> None:
     """Refuse a copy that a program may have written into. Raises: StartupError."""
     record = _row(place, found)
-    if record is not None and record.state is SpoolState.WRITING and place.is_mount:
-        raise failed(record, Refusal("a program has begun to change it meanwhile", "try again"))
+    is_changing = place.is_mount and record is not None and record.state is SpoolState.WRITING
+    if is_changing or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        raise failed(found.record, Refusal("a program has changed it meanwhile", "try again"))
 
 
 @contextmanager

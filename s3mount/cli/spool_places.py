@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from s3mount.data.spool_bucket import SpoolBucket, read_bucket
 from s3mount.data.spool_holder import HOLDER_NAME, holder_of, locked_inodes
 from s3mount.errors import StartupError
 
+_OWN_NAME = re.compile(r"\d{6,}-[0-9a-f]{12}\.data")
 NO_ID = 0
 """Of a file that has no row: it is named by its file's name."""
 
@@ -213,9 +215,10 @@ def _below(root: str) -> Iterator[str]:
 
 
 def _is_spool(path: str) -> bool:
-    return any(os.path.lexists(Path(path, name)) for name in (JOURNAL_NAME, HOLDER_NAME)) or bool(
-        _data_files(path)
-    )
+    """Whether s3mount has worked in *path*; other programs have files that end in .data as well."""
+    if any(os.path.lexists(Path(path, name)) for name in (JOURNAL_NAME, HOLDER_NAME)):
+        return True
+    return any(_OWN_NAME.fullmatch(name) for name in _data_files(path))
 
 
 def _data_files(path: str) -> list[str]:

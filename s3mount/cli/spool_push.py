@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from s3mount.cli import say_failure
 from s3mount.cli.spool_fetch import fetch_from
 from s3mount.cli.spool_places import Found, contents, find_places, printable, select
 from s3mount.cli.spool_store import Bucket, opened_bucket
-from s3mount.cli.spool_work import Work, failed, open_work, warn_of_edges
+from s3mount.cli.spool_work import Work, described, failed, open_work, warn_of_edges
 from s3mount.config.units import format_size_short
 from s3mount.core.answers import same_etag
 from s3mount.core.attributes import without_checksums
@@ -140,6 +141,8 @@ class _Push:
         with self.work.claimed(record) as claimed:
             record = claimed.record
             key = self.arguments.other_key or record.key
+            if sys.stderr.isatty():
+                print(f"s3mount: sending {described(record)} …", file=sys.stderr)
             try:
                 file = await claimed.open()
             except FsError as error:

@@ -19,8 +19,8 @@ class OpenFiles:
         self._files: dict[int, OpenFile] = {}
         self._handles: dict[int, Handle] = {}
         self._last_number = 0
-        #: Files that lost against somebody else's object and have no user any more; the spool has them.
-        self.lost = 0
+        #: Rows of files that lost against somebody else's object and have no user any more.
+        self._lost: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -47,6 +47,12 @@ class OpenFiles:
         node.pins += 1
         self._files[node.inode] = file
         return file
+
+    def has_lost(self) -> bool:
+        """Whether what lost against somebody else's object is still in the spool: commands take it away."""
+        return bool(self._lost) and any(
+            record.id in self._lost for record in self._services.spool_dir.records()
+        )
 
     def below(self, keys_begin: str) -> list[OpenFile]:
         """Return the files whose keys begin with *keys_begin*, in inode order."""
@@ -90,8 +96,9 @@ class OpenFiles:
             return
         if self._files.pop(file.node.inode, None) is None:
             return
-        self.lost += file.state is FileState.CONFLICT
         if file.spool is not None:
+            if file.state is FileState.CONFLICT:
+                self._lost.add(file.spool.record.id)
             await _let_go(file, file.spool)
         self._services.namespace.table.unpin(file.node)
 

@@ -24,7 +24,7 @@ from s3mount.data.spool import SpoolDir
 from tests.cli.command import ROOT, Outcome, s3mount
 from tests.cli.place import needs_root_and_fuse
 from tests.support.bucket import Bucket
-from tests.support.counting_proxy import Answer, Close, CountingProxy
+from tests.support.counting_proxy import Answer, Close, CountingProxy, Hold
 from tests.support.mounting import Mount, mounts_below
 from tests.support.servers import Server
 
@@ -175,6 +175,8 @@ def test_a_conflict_replaces_theirs_when_told_to(spooled: Spooled, is_mounted: b
     assert spooled.files() == []
     if is_mounted:
         assert (spooled.mount.path / "a").read_bytes() == b"mine"
+        # Nothing is left that unmounting would have to speak of.
+        spooled.mount.stop()
 
 
 def test_a_file_that_a_program_has_open_is_left_to_it(spooled: Spooled) -> None:
@@ -342,6 +344,41 @@ def test_bytes_that_are_gone_are_said_to_be(spooled: Spooled) -> None:
     assert spooled.bucket.get("f") == b"theirs"
 
 
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed again", "open"])
+def test_a_file_that_changes_while_it_is_copied_out_is_no_copy(spooled: Spooled, is_closed: bool) -> None:
+    """Half of it would be of before and half of after; there is no target then."""
+    spooled.bucket.put("f", b"o" * 3 * MIB)
+    spooled.mount.remount("--write-back=1h")
+    descriptor = os.open(spooled.mount.path / "f", os.O_WRONLY)
+    os.pwrite(descriptor, b"n" * 8192, MIB)
+    os.close(descriptor)
+    target = spooled.mount.spool.parent / "copy"
+    hold = Hold()
+    (found,) = spooled.files()
+    words = ["spool", "export", str(found["id"]), str(target), "--spool-dir", str(spooled.mount.spool)]
+    with (
+        spooled.proxy.rule(hold, operation="GetObject"),
+        subprocess.Popen(
+            [sys.executable, "-m", "s3mount", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **spooled.environment()},
+        ) as process,
+    ):
+        hold.wait_held(60)
+        descriptor = os.open(spooled.mount.path / "f", os.O_WRONLY)
+        os.pwrite(descriptor, b"m" * 8192, MIB)
+        if is_closed:
+            os.close(descriptor)
+        hold.release()
+        _, said = process.communicate(timeout=60)
+    if not is_closed:
+        os.close(descriptor)
+    assert process.returncode == Exit.NOT_DRAINED
+    assert "a program has changed it meanwhile; try again" in said
+    assert not target.exists()
+
+
 def test_a_file_being_written_is_listed_and_left_alone(spooled: Spooled) -> None:
     """Its size is that of the bytes that are here."""
     with open(spooled.mount.path / "f", "wb", buffering=0) as file:
@@ -478,6 +515,17 @@ def test_files_without_a_row_and_damaged_journals_are_listed(spooled: Spooled) -
     outcome = spooled.run(*push, "--as", "rescued")
     assert outcome.exit_code == 0, outcome
     assert spooled.bucket.get("rescued") == b"mine"
+
+
+def test_a_directory_that_is_no_spool_is_left_alone(tmp_path: Path) -> None:
+    """Other programs' files end in .data, too."""
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    (other / "model.data").write_bytes(b"")
+    for words in (["list", tmp_path], ["list", other], ["push", "--all", "--of", other]):
+        outcome = s3mount("spool", *words, environment={"XDG_STATE_HOME": str(tmp_path / "state")})
+        assert is_refused(outcome, "there is none that is known", code=Exit.USAGE)
+    assert os.listdir(other) == ["model.data"]
 
 
 def test_an_orphan_is_listed(spooled: Spooled) -> None:
