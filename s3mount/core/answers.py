@@ -7,9 +7,13 @@ sentence that begins with the request.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from s3mount.core.objects import ByteRange, ListPage, ObjectStat, PartTag, RangeAnswer
 from s3mount.core.parts import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS
+
+ALIASES: Final = ("-s3alias", "--ol-s3")
+"""How the aliases of S3's access points end."""
 
 
 def doubt_stat(stat: ObjectStat, key: str) -> str | None:
@@ -35,6 +39,16 @@ def doubt_page(
     if page.truncated and page.next_token == token:
         return "goes on with the token it was asked with, for ever"
     return _doubt_objects(page.objects, prefix) or _doubt_prefixes(page.prefixes, prefix, delimiter)
+
+
+def doubt_bucket(page: ListPage, bucket: str) -> str | None:
+    """Judge of which bucket a page is; one that says that there is nothing has to say where."""
+    if page.bucket is None:
+        return None if page.objects or page.prefixes else "is empty and does not say of which bucket"
+    # Another name for a bucket is answered with the bucket's own.
+    if page.bucket != bucket and not bucket.endswith(ALIASES):
+        return f"lists bucket {page.bucket!r} instead of {bucket!r}"
+    return None
 
 
 def doubt_range(answer: RangeAnswer, *, span: ByteRange, if_match: str | None) -> str | None:

@@ -66,8 +66,8 @@ class ListPage:
     """One answer to ListObjectsV2.
 
     ``prefixes`` are the common prefixes, whole keys ending in the delimiter. ``echoed_prefix``,
-    ``key_count`` and ``truncated`` are what the server claims, for whoever checks the answer; None
-    where it did not say.
+    ``key_count``, ``truncated`` and ``bucket`` are what the server claims, for whoever checks the
+    answer; None where it did not say.
     """
 
     objects: tuple[ObjectStat, ...]
@@ -76,6 +76,7 @@ class ListPage:
     truncated: bool
     echoed_prefix: str | None = None
     key_count: int | None = None
+    bucket: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Exchange:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._body: Any = None
         self.aborted = False
 
     @contextmanager
@@ -49,7 +50,14 @@ class Exchange:
             yield
         finally:
             _running.exchange = None
+            self.closes(None)
             self.let_go()
+
+    def closes(self, body: Any) -> None:
+        """Close *body*, of an answer, in the end: where parsing its head fails, nobody else has it."""
+        if self._body is not None:
+            self._body.close()
+        self._body = body
 
     def adopt(self, connected: socket.socket) -> None:
         """Own the connection that *connected* is an end of.
@@ -149,9 +157,13 @@ class _HTTPSConnection(_Told, AWSHTTPSConnection):  # type: ignore[misc]
 
 
 class _Pooling:
-    """A pool whose connections are let go of before another thread can take them."""
+    """A pool that follows no redirect, and lets go of connections before another thread can take them."""
 
     timeout: Any
+
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:
+        # botocore leaves it at urllib3's default, which stumbles over a 303 and loses the connection.
+        return super().urlopen(*args, **{**kwargs, "redirect": False})  # type: ignore[misc]
 
     def _new_conn(self) -> Any:
         connection = super()._new_conn()  # type: ignore[misc]

@@ -19,10 +19,13 @@ from urllib3.exceptions import ReadTimeoutError as PoolReadTimeoutError
 
 from s3mount.core.objects import ListPage
 from s3mount.errors import BadAnswer
+from s3mount.store.exchange import current_exchange
 from s3mount.store.listing_xml import parse_list_page
 
 # 1,000 keys of 1,024 bytes, percent-encoded, each with S3's 2 KiB of metadata and its tags, is 10 MiB.
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+# An element is four bytes on the way and a hundred in memory. A listing has 50 for each key at most.
+MAX_TAGS = 1_000_000
 READ_BYTES = 1024 * 1024
 PAGE_FIELD = "S3MountPage"
 _EMPTY_LISTING = b"<ListBucketResult/>"
@@ -81,7 +84,14 @@ def _send_bounded(http_session: Any, request: Any) -> AWSResponse:
     streams = request.stream_output
     request.stream_output = True
     answer = http_session.send(request)
+    length = answer.headers.get("content-length")
+    if length is not None and not (length.isascii() and length.isdigit()):
+        answer.raw.close()
+        raise BadAnswer(f"the server answered with a Content-Length of {length[:40]!r}")
     if streams and answer.status_code < 300:
+        exchange = current_exchange()
+        if exchange is not None:
+            exchange.closes(answer.raw)
         return answer
     body = _read_all(answer, request)
     return AWSResponse(answer.url, answer.status_code, answer.headers, _Bytes(body))
@@ -108,13 +118,19 @@ def _read_all(answer: AWSResponse, request: Any) -> bytes:
 
 def _read_bounded(raw: Any) -> bytes:
     pieces: list[bytes] = []
-    size = 0
+    size = tags = 0
     while piece := raw.read(READ_BYTES):
         size += len(piece)
+        tags += piece.count(b"<")
         if size > MAX_ANSWER_BYTES:
             raise BadAnswer(f"the server answered with more than {MAX_ANSWER_BYTES} bytes")
+        if tags > MAX_TAGS:
+            raise BadAnswer(f"the server answered with more than {MAX_TAGS} XML tags")
         pieces.append(piece)
-    return b"".join(pieces)
+    body = b"".join(pieces)
+    if b"<!ENTITY" in body:
+        raise BadAnswer("the server answered with XML that declares entities")
+    return body
 
 
 def _never_redirect(params: dict[str, Any], **_: Any) -> None:

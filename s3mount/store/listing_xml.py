@@ -80,6 +80,7 @@ def _page(root: ElementTree.Element) -> ListPage:
         truncated=_BOOLEANS[top["IsTruncated"]],
         echoed_prefix=None if prefix is None else decode(prefix),
         key_count=None if count is None else int(count) - (len(listed) - len(objects)),
+        bucket=top.get("Name") or None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import trio
 from botocore.parsers import ResponseParserError
 
+from s3mount.core.answers import doubt_bucket
 from s3mount.core.objects import (
     Body,
     ByteRange,
@@ -338,14 +339,21 @@ class S3Store:
     def _list(self, **parameters: Any) -> ListPage:
         with metadata_in_list(self._list_metadata):
             try:
-                return page_of(self._client.list_objects_v2(**parameters))
+                return self._page(parameters)
             except BadAnswer:
                 if not self._list_metadata:
                     raise
                 # MinIO makes XML elements of metadata names; where one is like "a!b" it answers an
                 # empty 500. One object's odd metadata must not make its directory unreadable.
                 log.debug("LIST %r is unreadable with metadata; asking without", parameters["Prefix"])
-        return page_of(self._client.list_objects_v2(**parameters))
+        return self._page(parameters)
+
+    def _page(self, parameters: dict[str, Any]) -> ListPage:
+        page = page_of(self._client.list_objects_v2(**parameters))
+        doubt = doubt_bucket(page, self._bucket)
+        if doubt is not None:
+            raise BadAnswer(f"the answer to LIST {parameters['Prefix']!r} {doubt}")
+        return page
 
     def _list_uploads(self, prefix: str) -> list[MultipartUpload]:
         try:

@@ -45,6 +45,7 @@ def test_a_plain_key() -> None:
         truncated=False,
         echoed_prefix="d/",
         key_count=1,
+        bucket="b",
     )
 
 
