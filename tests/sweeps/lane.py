@@ -92,6 +92,15 @@ class Lane:
             self.broken = False
         return complaints
 
+    def wait_for_the_server(self) -> None:
+        """Wait until the mount has noticed that the server answers again: it asks by itself, now and then."""
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until:
+            text = self.mount.log.read_text(errors="replace")
+            if text.count("does not answer; what needs it") <= text.count(" answers again, after "):
+                return
+            time.sleep(0.1)
+
     def _open(self) -> None:
         base = self._base / f"mount{self._mounts}"
         base.mkdir()

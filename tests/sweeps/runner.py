@@ -105,6 +105,7 @@ class Runner:
                 lane, name, program, *(str(self.source / one) for one in arguments)
             )
         passed = lane.proxy.requests()
+        lane.wait_for_the_server()
         run = self._look(lane, name, program, events, signal)
         if cell is None:
             run.complaints += [f"{one}" for one in events if one["errno"] and one["path"] != "absent"]
