@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -15,6 +16,7 @@ from s3mount.data.descriptors import SpoolDescriptors
 from s3mount.errors import (
     AlreadyExists,
     BadDescriptor,
+    ConditionFailed,
     FsError,
     InvalidArgument,
     NotFound,
@@ -78,7 +80,7 @@ class Files:
             if flags & os.O_TRUNC:
                 handle.file.make_way()
                 async with handle.file.lock:
-                    with self._spool_room(handle.file):
+                    with self._changing(handle.file):
                         # make and others touch their stamps with `: > stamp`.
                         await handle.file.truncate(0, touches=True)
         except BaseException:
@@ -113,7 +115,7 @@ class Files:
         number, handle = self._open_files.open(node, flags, caller.pid)
         try:
             async with handle.file.lock:
-                with self._spool_room(handle.file):
+                with self._changing(handle.file):
                     await handle.file.create()
         except BaseException:
             self._table.unlink(node)
@@ -142,7 +144,7 @@ class Files:
             raise BadDescriptor(f"{handle.file.node.path()} is open for reading only")
         handle.file.make_way()
         async with handle.file.lock:
-            with self._spool_room(handle.file):
+            with self._changing(handle.file):
                 await handle.file.write(offset, data)
         return len(data)
 
@@ -200,7 +202,7 @@ class Files:
         try:
             file.make_way()
             async with file.lock:
-                with self._spool_room(file):
+                with self._changing(file):
                     await file.truncate(size)
             if number is None and not self._open_files.has_writer(file):
                 await self._finish(file)
@@ -248,9 +250,17 @@ class Files:
             if file.node.parent is directory:
                 await file.upload()
 
-    def _spool_room(self, file: OpenFile) -> AbstractContextManager[None]:
-        """Hold room for the spool file that the block may make. Raises: TooManyFiles."""
-        return self._descriptors.room(lambda: file.spool is not None)
+    @contextmanager
+    def _changing(self, file: OpenFile) -> Iterator[None]:
+        """Hold room for the spool file that the block may make, which changes *file*.
+
+        Raises: TooManyFiles; ConditionFailed (the name leads to somebody else's object by now, or nowhere:
+            what is written would reach no object, and no close would say so).
+        """
+        _check_name(file)
+        with self._descriptors.room(lambda: file.spool is not None):
+            yield
+        _check_name(file)  # the first change waits for the object's headers and the disk
 
     def _keep_pages(self, node: FileNode, file: OpenFile) -> bool:
         """Whether the pages that the kernel may have of *node* are those of the version just opened."""
@@ -268,3 +278,9 @@ def target_for_new(parent: DirectoryNode, name: bytes) -> Target:
         return resolve(parent.location, name)
     except NotFound as exc:
         raise InvalidArgument(str(exc)) from exc
+
+
+def _check_name(file: OpenFile) -> None:
+    """Raises: ConditionFailed."""
+    if file.node.is_lost:
+        raise ConditionFailed(f"{file.node.key} was changed elsewhere; open it again")

@@ -141,7 +141,7 @@ class DirectoryStream:
                     node.seen_in = max(node.seen_in, self._id)
                     rest.append((name, node))
             else:
-                self._table.unlink(node)
+                self._table.lose(node)
         if directory.changes.get(b"", 0) <= self._as_of:
             observe_marker(directory, self._reader.marker)
         directory.listed_until = max(directory.listed_until, self._started + self._policy.ttl_s)

@@ -79,13 +79,15 @@ class FileNode(Node):
     ``stat`` is the object as the store last described it, None for a file that only the spool has.
     While ``is_local``, size and times are this host's, and what a listing says of the name is ignored.
     ``is_own`` says that ``stat`` was made from the answer to our own write, whose Last-Modified we
-    have not seen yet. ``may_be_stored``: an upload was begun, so that the store may have an object under
+    have not seen yet. ``is_lost``: the store has given its name to another object, or to none.
+    ``may_be_stored``: an upload was begun, so that the store may have an object under
     the key even where no answer said so. ``pages_etag`` is the version whose pages the kernel may hold.
     """
 
     __slots__ = (
         "beside_prefix",
         "is_local",
+        "is_lost",
         "is_own",
         "key",
         "may_be_stored",
@@ -109,6 +111,7 @@ class FileNode(Node):
         self.stat: ObjectStat | None = None
         self.size = 0
         self.is_local = False
+        self.is_lost = False
         self.is_own = False
         self.may_be_stored = False
         self.pages_etag: str | None = None
@@ -246,6 +249,15 @@ class InodeTable:
         node.parent = None
         self._drop_if_unused(node)
 
+    def lose(self, node: Node) -> None:
+        """Unlink *node*, whose name the store, and not this host, has taken away.
+
+        Who has it open must learn of it: what was written to it from now on would go nowhere.
+        """
+        if isinstance(node, FileNode):
+            node.is_lost = True
+        self.unlink(node)
+
     def move(self, node: Node, parent: DirectoryNode, name: bytes) -> None:
         """Give *node* another place, unlinking what stood there. Keys below are the caller's."""
         old = node.parent
@@ -311,7 +323,7 @@ class InodeTable:
                 for child in list(node.children.values()):
                     # What is still to be uploaded goes to its key whatever became of the directory.
                     if not (isinstance(child, FileNode) and child.is_local):
-                        self.unlink(child)
+                        self.lose(child)
 
     def _free_number(self, identity: str) -> Inode:
         digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -29,6 +29,8 @@ def observe_file(
     """
     child = parent.children.get(name)
     if not isinstance(child, FileNode):
+        if child is not None:
+            table.lose(child)
         child = table.new_file(parent, name, stat.key, beside_prefix=beside_prefix)
         child.describe(stat, stored_attributes(stat))
     elif child.is_local:
@@ -43,6 +45,7 @@ def observe_file(
         child.is_own = False
     else:
         if child.pins and not _is_same_content(child, stat):
+            table.lose(child)
             child = table.new_file(parent, name, stat.key, beside_prefix=beside_prefix)
         child.describe(stat, stored_attributes(stat))
     return child
@@ -53,6 +56,8 @@ def observe_directory(table: InodeTable, parent: DirectoryNode, name: bytes, loc
     child = parent.children.get(name)
     if isinstance(child, DirectoryNode) or (isinstance(child, FileNode) and child.is_local):
         return child
+    if child is not None:
+        table.lose(child)
     return table.new_directory(parent, name, location)
 
 
@@ -60,7 +65,7 @@ def observe_absence(table: InodeTable, parent: DirectoryNode, name: bytes) -> No
     """Say that the store has nothing under *name*; what only this host has stays."""
     child = parent.children.get(name)
     if child is not None and not has_local_files(child):
-        table.unlink(child)
+        table.lose(child)
 
 
 def observe_marker(directory: DirectoryNode, marker: ObjectStat | None) -> None:

@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -226,3 +226,51 @@ def test_git_and_editors_see_no_conflict_with_themselves(mount: Mount, tmp_path:
     """
     done = subprocess.run(["sh", "-c", script], cwd=mount.path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "agabgain\n", "")
+
+
+@pytest.mark.parametrize("change", ["deleted", "replaced", "a directory"])
+@pytest.mark.parametrize("look", [os.listdir, os.path.exists], ids=["ls", "stat"])
+def test_the_first_write_to_what_was_seen_to_be_gone_says_so(
+    real_server: Server, make_mount: MakeMount, change: str, look: Callable[[Path], object]
+) -> None:
+    """A file is open, somebody else takes its name, and this host has seen it: write(2) is ESTALE.
+
+    It went nowhere, and write, fsync and close all returned 0.
+    """
+    bucket, (mount, _) = _two(make_mount, real_server)
+    bucket.put("f", b"old")
+    descriptor = os.open(mount.path / "f", os.O_RDWR)
+    try:
+        if change == "replaced":
+            bucket.put("f", b"theirs")
+        else:
+            bucket.delete("f")
+        if change == "a directory":
+            bucket.put("f/inside", b"theirs")
+        look(mount.path if look is os.listdir else mount.path / "f")
+        for write in (lambda: os.write(descriptor, b"mine"), lambda: os.ftruncate(descriptor, 1)):
+            with pytest.raises(OSError) as caught:
+                write()
+            assert caught.value.errno == errno.ESTALE
+    finally:
+        os.close(descriptor)
+    if change != "a directory":
+        (mount.path / "f").write_bytes(b"again")
+        assert bucket.get("f") == b"again"
+
+
+def test_writing_to_what_this_host_removed_goes_on(real_server: Server, make_mount: MakeMount) -> None:
+    """A temporary file that is unlinked while open takes writes and truncates, and leaves no object."""
+    bucket, (mount, _) = _two(make_mount, real_server)
+    bucket.put_many({"f": b"old", "g": b"other"})
+    descriptors = [os.open(mount.path / name, os.O_RDWR) for name in ("f", "g")]
+    os.unlink(mount.path / "f")
+    (mount.path / "h").write_bytes(b"new")
+    os.rename(mount.path / "h", mount.path / "g")
+    os.listdir(mount.path)
+    for descriptor in descriptors:
+        os.pwrite(descriptor, b"mine", 0)
+        os.ftruncate(descriptor, 3)
+        assert os.pread(descriptor, 10, 0) == b"min"
+        os.close(descriptor)
+    assert bucket.files() == {"g": b"new"}
