@@ -17,6 +17,7 @@ from s3mount.data.descriptors import SpoolDescriptors
 from s3mount.fs.ownership import Caller
 from s3mount.fuse.operations import FileSystem
 from s3mount.mount import OpenedStore, build_file_system
+from s3mount.store.breaker import CircuitBreaker
 from tests.support.memory_store import Call, MemoryStore
 
 CALLER = Caller(uid=os.geteuid(), gid=os.getegid(), pid=os.getpid())
@@ -28,7 +29,8 @@ async def file_system(store: MemoryStore, tmp_path: Path) -> AsyncIterator[FileS
     values = {"spool_dir": str(tmp_path), "memory_bytes": 32 << 20, "ttl_s": 0.0, "negative_ttl_s": 0.0}
     config = make_config("bucket", "/mnt", values)
     async with AsyncExitStack() as stack:
-        opened = OpenedStore(store, ServerFacts(), SpoolDescriptors(10_000), "http://memory")
+        url = "http://memory"
+        opened = OpenedStore(store, ServerFacts(), SpoolDescriptors(10_000), url, CircuitBreaker(url))
         yield await build_file_system(config, opened, stack)
 
 
