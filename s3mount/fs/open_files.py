@@ -94,8 +94,10 @@ class OpenFiles:
         """Drop *file* if nobody uses it and the bucket has all of it."""
         if file.handles or (file.is_unsent and file.node.is_linked):
             return
-        if self._files.pop(file.node.inode, None) is None:
+        # By now another one may be the inode's: this one was dropped, and the file was opened again.
+        if self._files.get(file.node.inode) is not file:
             return
+        del self._files[file.node.inode]
         if file.spool is not None:
             if file.state is FileState.CONFLICT:
                 self._lost.add(file.spool.record.id)
