@@ -213,10 +213,9 @@ class OpenFile:
     async def _put_off(self) -> None:
         if self.spool is None or self.state is not FileState.DIRTY:
             return
-        if self.spool.poison is not None:
-            await self._park(self.spool, self.spool.poison)
-            raise self.spool.poison
         await self._keep(self.spool)
+        if self.spool.poison is not None:
+            raise self.spool.poison
         self.state = advance(self.state, FileEvent.QUEUE)
         self._services.queue.put(self)
 
@@ -391,25 +390,32 @@ class OpenFile:
         async with self.lock:
             if self.spool is None or self.state is not FileState.DIRTY:
                 return  # every other state is in the journal already
-            if self.spool.poison is not None:
-                await self._park(self.spool, self.spool.poison)
-                return
             try:
                 await self._keep(self.spool)
             except FsError as exc:
                 self._not_noted(self.spool, exc)
 
     async def _keep(self, spool: SpoolFile, failure: BaseException | None = None) -> None:
-        """Make file and row safe from a power cut: it is to be sent. Raises: NoSpace; FsError."""
-        key = self.node.key
-        await spool.make_durable(
-            SpoolState.QUEUED,
-            key=key,
-            headers=await self.pending_headers(key),
-            condition=self._condition(),
-            cause="" if failure is None else str(failure),
-            is_failure=isinstance(failure, Exception),
-        )
+        """Make file and row safe from a power cut: it is to be sent, or, poisoned, waits for the user.
+
+        Raises: NoSpace; FsError.
+        """
+        if spool.poison is None:
+            key = self.node.key
+            try:
+                await spool.make_durable(
+                    SpoolState.QUEUED,
+                    key=key,
+                    headers=await self.pending_headers(key),
+                    condition=self._condition(),
+                    cause="" if failure is None else str(failure),
+                    is_failure=isinstance(failure, Exception),
+                )
+            except FsError:
+                if spool.poison is None:
+                    raise
+        if spool.poison is not None:
+            await self._park(spool, spool.poison)
 
     async def _keep_for_later(self, spool: SpoolFile, failure: BaseException) -> None:
         """Let the spool file, the only copy of what was written, outlive this process, and be sent again."""
@@ -423,15 +429,12 @@ class OpenFile:
                 log.warning("%s is not in the bucket yet (%s); it is tried again", path, failure)
             else:
                 log.debug("%s is not in the bucket yet (%s)", path, failure)
-        if spool.poison is not None:
-            await self._park(spool, spool.poison)
-            return
         with trio.CancelScope(shield=True):
             try:
                 await self._keep(spool, failure)
             except FsError as exc:
                 self._not_noted(spool, exc)
-        if self._in_background is None or not is_cancelled:
+        if spool.poison is None and (self._in_background is None or not is_cancelled):
             self._services.queue.put(self, is_failure=not is_cancelled)
 
     async def _park(self, spool: SpoolFile, cause: FsError) -> None:
