@@ -167,8 +167,9 @@ class Files:
         if handle.is_writable:
             is_last = not can_still_write(handle.pid, file.node.inode, self.device)
         else:
-            # What a writer's close was told failed is the queue's, and not a reader's to hear of.
-            is_last = file.state is FileState.DIRTY and not self._open_files.has_writer(file)
+            # What failed is tried again here, unless it is all the queue's or nothing can be tried.
+            may_retry = self._services.write_back_s is None and not self._namespace.is_cut_off
+            is_last = (file.state is FileState.DIRTY or may_retry) and not self._open_files.has_writer(file)
         if is_last:
             await self._finish(file)
 
