@@ -16,7 +16,7 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget, Use
 from s3mount.data.reader import ObjectReader
 from s3mount.errors import StaleObject, StoreTimeout, StoreUnavailable, collapsed
-from tests.schedules.schedule import Weather, run_seeded
+from tests.schedules.schedule import Weather, run_seeded, sleep
 from tests.support.memory_store import MemoryStore
 
 KIB = 1 << 10
@@ -57,7 +57,7 @@ class World:
 
 async def pause(rng: random.Random) -> None:
     """Wait for as long as chance says."""
-    await trio.sleep(rng.choice((0.0, 0.001, 0.02, 0.3)))
+    await sleep(rng, (0.0, 0.001, 0.02, 0.3))
 
 
 async def change(world: World) -> None:

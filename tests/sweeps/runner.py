@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -154,12 +155,15 @@ class Runner:
     def _look(self, lane: Lane, name: str, program: str, events: list[Event], signal: int) -> Run:
         prefix = f"{name}/"
 
-        def bases(key: str) -> list[bytes]:
-            now = [lane.bucket.get(key)] if lane.bucket.has(key) else []
-            return [programs.old_content(program, name, key.removeprefix(prefix)), *now]
+        def version(key: str, etag: str) -> bytes | None:
+            old = programs.old_content(program, name, key.removeprefix(prefix))
+            if etag.strip('"') == hashlib.md5(old, usedforsecurity=False).hexdigest():
+                return old
+            there = lane.bucket.has(key) and lane.bucket.head(key)["ETag"] == etag
+            return lane.bucket.get(key) if there else None
 
         # The spool first: what leaves it meanwhile is in the bucket by then.
-        kept = spooled(lane.mount.spool, bases)
+        kept = spooled(lane.mount.spool, version)
         keys = lane.bucket.keys(prefix)
         return Run(
             program=program,
@@ -181,7 +185,7 @@ class Runner:
             events += self._program(lane, name, "remove_all")[0]
         events += self._program(lane, name, "reuse", *reused_names(run.program))[0]
         judge_reuse(run, events, lane.bucket.files(f"{name}/"))
-        left = [key for key in spooled(lane.mount.spool, lambda _: ()) if key.startswith(f"{name}/")]
+        left = [key for key in spooled(lane.mount.spool, lambda *_: None) if key.startswith(f"{name}/")]
         if left:
             run.complain(f"all was stored again, and the spool still has {left}")
 
