@@ -496,7 +496,8 @@ class OpenFile:
             try:
                 asked = await self._services.store.head(stat.key)
             except NotFound:
-                return ObjectHeaders(storage_class=stat.storage_class)
+                # Known from now on: what is written here must be notable while no server answers.
+                asked = replace(stat, headers=ObjectHeaders(storage_class=stat.storage_class))
             stat = self.base = replace(stat, headers=asked.headers)
             if self.node.stat is not None and self.node.stat.etag == stat.etag:
                 self.node.stat = stat

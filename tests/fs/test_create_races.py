@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from s3mount.config import make_config
-from s3mount.core.server_facts import ServerFacts
-from s3mount.data.descriptors import SpoolDescriptors
-from s3mount.fs.ownership import Caller
-from s3mount.fuse.operations import FileSystem
-from s3mount.mount import OpenedStore, build_file_system
-from s3mount.store.breaker import CircuitBreaker
+from tests.support.file_system import CALLER, file_system
 from tests.support.memory_store import Call, MemoryStore
-
-CALLER = Caller(uid=os.geteuid(), gid=os.getegid(), pid=os.getpid())
-
-
-@asynccontextmanager
-async def file_system(store: MemoryStore, tmp_path: Path) -> AsyncIterator[FileSystem]:
-    """Everything between the store and the kernel, names not believed for any time."""
-    values = {"spool_dir": str(tmp_path), "memory_bytes": 32 << 20, "ttl_s": 0.0, "negative_ttl_s": 0.0}
-    config = make_config("bucket", "/mnt", values)
-    async with AsyncExitStack() as stack:
-        url = "http://memory"
-        opened = OpenedStore(store, ServerFacts(), SpoolDescriptors(10_000), url, CircuitBreaker(url))
-        yield await build_file_system(config, opened, stack)
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -52,7 +31,10 @@ def test_a_file_made_while_a_listing_ends_is_not_lost(tmp_path: Path, turns: int
                     await trio.lowlevel.checkpoint()
 
         store = MemoryStore(after=hold)
-        async with file_system(store, tmp_path) as fs, trio.open_nursery() as nursery:
+        async with (
+            file_system(store, tmp_path, ttl_s=0.0, negative_ttl_s=0.0) as fs,
+            trio.open_nursery() as nursery,
+        ):
             root = fs.namespace.table.root
             stream = fs.namespace.stream(root)
             nursery.start_soon(stream.next_page)
