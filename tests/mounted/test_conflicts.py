@@ -54,10 +54,10 @@ def _two(make_mount: MakeMount, server: Server, *options: str) -> tuple[Bucket, 
 @pytest.mark.parametrize("size", [10, 12 * MIB], ids=["one PUT", "parts"])
 @pytest.mark.parametrize("order", list(itertools.permutations((0, 1))), ids=str)
 def test_the_later_close_gets_estale_and_keeps_its_bytes(
-    real_server: Server, make_mount: MakeMount, exists: bool, size: int, order: Sequence[int]
+    server: Server, make_mount: MakeMount, exists: bool, size: int, order: Sequence[int]
 ) -> None:
     """Both have the file open; whoever closes first wins, and the other's bytes are in its spool."""
-    bucket, mounts = _two(make_mount, real_server, "--part-size=5M")
+    bucket, mounts = _two(make_mount, server, "--part-size=5M")
     if exists:
         bucket.put("f", b"old")
     bodies = [bytes([65 + number]) * size for number in (0, 1)]
