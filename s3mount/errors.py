@@ -39,13 +39,36 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 
+@dataclass(frozen=True, slots=True)
+class ServerAnswer:
+    """What the server said to a request that it did not carry out.
+
+    Args:
+        operation: S3's name for it.
+        code: S3's, empty where the answer has none.
+        request_id: by which the server's own log knows it, None where it gave none.
+    """
+
+    operation: str
+    key: str
+    http_status: int
+    code: str
+    message: str
+    request_id: str | None
+
+
 class FsError(Exception):
-    """An operation failed; ``errno`` is what the calling program gets."""
+    """An operation failed; ``errno`` is what the calling program gets.
+
+    ``answer`` is set where it was made from what the server said.
+    """
 
     errno: ClassVar[int] = errno.EIO
+    answer: ServerAnswer | None = None
 
 
 class NotFound(FsError):
@@ -218,6 +241,18 @@ class StartupError(Exception):
         self.cause = cause
         self.advice = advice
         self.exit_code = exit_code
+
+
+def answer_behind(error: BaseException) -> ServerAnswer | None:
+    """Return what the server said that led to *error*, None where it said nothing."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, FsError) and cause.answer is not None:
+            return cause.answer
+        seen.add(id(cause))
+        cause = cause.__cause__ if cause.__cause__ is not None else cause.__context__
+    return None
 
 
 @contextlib.contextmanager

@@ -12,14 +12,19 @@ from pathlib import Path
 
 import trio
 
+from s3mount import __version__
 from s3mount.config import MountConfig
 from s3mount.config.machine import raise_descriptor_limit, state_dir
 from s3mount.config.options import OPTIONS, STORE
+from s3mount.control.commands import Commands
+from s3mount.control.server import serving
+from s3mount.control.status import Identity, Observer
 from s3mount.core.descriptors import plan_descriptors
 from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
 from s3mount.core.readahead import Readahead
 from s3mount.core.server_facts import ServerFacts
+from s3mount.core.status import RequestStatus
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
 from s3mount.data.budgeted_store import BudgetedStore
@@ -34,12 +39,14 @@ from s3mount.fs.files import Files
 from s3mount.fs.open_file import FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Defaults
+from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.recovery import Recovery
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
 from s3mount.fs.upload_queue import UploadQueue
 from s3mount.fuse import session
 from s3mount.fuse.convert import Converter
+from s3mount.fuse.invalidation import forget_attributes
 from s3mount.fuse.operations import FileSystem, Operations
 from s3mount.meta.inodes import InodeTable
 from s3mount.meta.namespace import Namespace
@@ -58,24 +65,26 @@ RETRY_S = 1.0
 """How long an upload that gave way to a writer rests, where closes wait for uploads."""
 
 
-def serve(config: MountConfig, *, on_ready: Callable[[], None]) -> int:
+def serve(config: MountConfig, *, on_ready: Callable[[], None], control: Path | None = None) -> int:
     """Mount, serve until unmounted or told to end, drain.
 
     SIGTERM and SIGINT drain and unmount; a second one does not wait for the drain.
 
     Args:
         on_ready: called once, when the kernel gets answers.
+        control: where the control socket is to be; None makes none.
 
     Returns: Exit.OK, or Exit.NOT_DRAINED if uploads are left in the spool.
     Raises: StartupError before *on_ready* was called.
     """
-    return trio.run(_serve, config, on_ready)
+    return trio.run(_serve, config, on_ready, control)
 
 
-async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
+async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Path | None) -> int:
     async with opened_store(config) as opened, AsyncExitStack() as stack:
         initialised = trio.Event()
         fs = await build_file_system(config, opened, stack)
+        observer = _observer(config, opened, fs)
         operations = Operations(
             fs,
             Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
@@ -84,10 +93,13 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None]) -> int:
         )
         session.open_session(operations, config.mountpoint, mount_options(config))
         try:
-            await _run(config, fs, initialised, on_ready)
+            if control is not None:
+                commands = Commands(observer, forget_attributes)
+                await stack.enter_async_context(serving(control, commands.run))
+            await _run(config, fs, observer, initialised, on_ready)
         finally:
             session.close_session()
-        code = await _drain(config, fs)
+        code = await _drain(config, fs, observer)
         await fs.open_files.discard_sent()
         return code
 
@@ -101,6 +113,8 @@ class OpenedStore:
     descriptors: SpoolDescriptors
     endpoint_url: str
     breaker: Breaker
+    requests: Callable[[], RequestStatus] = lambda: RequestStatus(0, 0, 0, [])
+    """Counts; a store that is no server's has none."""
 
 
 @asynccontextmanager
@@ -119,7 +133,7 @@ async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
             endpoint_url = client.meta.endpoint_url
             facts = await find_facts(config, checked, first_answer, endpoint_url)
             store = ConditionalStore(checked, facts)
-            yield OpenedStore(store, facts, descriptors, endpoint_url, s3.breaker)
+            yield OpenedStore(store, facts, descriptors, endpoint_url, s3.breaker, s3.requests)
     finally:
         s3.close()
 
@@ -211,7 +225,8 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     )
     defaults = _defaults(config)
     open_files = OpenFiles(services)
-    files = Files(services, open_files, defaults, opened.descriptors, read_only=config.read_only)
+    errors = RecentErrors()
+    files = Files(services, open_files, defaults, opened.descriptors, errors, read_only=config.read_only)
     tree = Tree(services, open_files, defaults, read_only=config.read_only)
     recovery = Recovery(services, open_files)
     leftovers = spool_dir.leftovers()
@@ -225,6 +240,8 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
             nursery.start_soon(recovery.settle, leftovers)
 
     return FileSystem(
+        services=services,
+        budget=budget,
         namespace=namespace,
         open_files=open_files,
         directories=DirectoryHandles(namespace),
@@ -232,17 +249,37 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
         tree=tree,
         renamer=Renamer(services, open_files, tree),
         attributes=AttributeWriter(services, open_files, files, defaults, read_only=config.read_only),
+        errors=errors,
         work_in_background=work_in_background,
     )
 
 
+def _observer(config: MountConfig, opened: OpenedStore, fs: FileSystem) -> Observer:
+    identity = Identity(
+        program=__version__,
+        mountpoint=config.mountpoint,
+        source=config.source,
+        endpoint_url=opened.endpoint_url,
+        is_read_only=config.read_only,
+        write_back_s=config.write_back_s,
+        facts=opened.facts,
+    )
+    return Observer(
+        identity, fs.services, fs.open_files, fs.budget, opened.breaker, opened.requests, fs.errors
+    )
+
+
 async def _run(
-    config: MountConfig, fs: FileSystem, initialised: trio.Event, on_ready: Callable[[], None]
+    config: MountConfig,
+    fs: FileSystem,
+    observer: Observer,
+    initialised: trio.Event,
+    on_ready: Callable[[], None],
 ) -> None:
     """Serve the kernel until the mount is gone, by umount(8) or by a signal."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_announce, config, fs, initialised, on_ready)
-        nursery.start_soon(_stop_on_signal, config, fs)
+        nursery.start_soon(_stop_on_signal, config, fs, observer)
         if not config.read_only:
             nursery.start_soon(fs.work_in_background)
         await session.serve()
@@ -258,28 +295,29 @@ async def _announce(
     on_ready()
 
 
-async def _stop_on_signal(config: MountConfig, fs: FileSystem) -> None:
+async def _stop_on_signal(config: MountConfig, fs: FileSystem, observer: Observer) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("%s: draining, then unmounting %s", signal.Signals(number).name, config.mountpoint)
             break
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_drain_and_stop, config, fs)
+            nursery.start_soon(_drain_and_stop, config, fs, observer)
             async for number in signals:
                 log.warning("%s again: not waiting for uploads", signal.Signals(number).name)
                 session.stop()
 
 
-async def _drain_and_stop(config: MountConfig, fs: FileSystem) -> None:
-    await _drain(config, fs)
+async def _drain_and_stop(config: MountConfig, fs: FileSystem, observer: Observer) -> None:
+    await _drain(config, fs, observer)
     session.stop()
 
 
-async def _drain(config: MountConfig, fs: FileSystem) -> int:
+async def _drain(config: MountConfig, fs: FileSystem, observer: Observer) -> int:
     """Upload whatever is unsent, within the drain timeout; say what is left.
 
     What lost against somebody else's object was said when it did, and is no less left.
     """
+    observer.state = "draining"
     with trio.move_on_after(config.drain_timeout_s):
         await fs.files.upload_all()
     left = fs.open_files.unsent()

@@ -24,6 +24,7 @@ class MountState:
         started: when the process started, in clock ticks since boot.
         log_file: None when it logs to its terminal.
         exit_code: how it ended, None while it runs; kept only when it did not end well.
+        control: the name of its control socket, in the same directory; None where it has none.
     """
 
     pid: int
@@ -34,6 +35,7 @@ class MountState:
     drain_timeout_s: float
     log_file: str | None = None
     exit_code: int | None = None
+    control: str | None = None
 
     def is_running(self) -> bool:
         """True while this very process exists, zombies excepted."""
@@ -105,20 +107,39 @@ def find(mountpoint: str, uid: int) -> tuple[MountState, Path] | None:
     return None
 
 
-def recorded(directory: Path) -> list[MountState]:
-    """Return all that is recorded in *directory* of this user's mounts."""
+def recorded(directory: Path, uid: int | None = None) -> list[MountState]:
+    """Return all that is recorded in *directory* of the mounts of *uid*, by default this user."""
+    owner = os.geteuid() if uid is None else uid
     try:
         paths = sorted(directory.glob("*.json"))
     except OSError:
         return []
-    states = (_read(path, os.geteuid()) for path in paths)
+    states = (_read(path, owner) for path in paths)
     return [state for state in states if state is not None]
 
 
 def forget(state: MountState, directory: Path) -> None:
     """Remove the record of *state*, unless another mount has taken its place."""
+    if state.control is not None and (socket := control_socket(state, directory)) is not None:
+        socket.unlink(missing_ok=True)  # of a process that was killed
     if _is_recorded(state, directory):
         (directory / _file_name(state.mountpoint)).unlink(missing_ok=True)
+
+
+def control_name(mountpoint: str, pid: int) -> str:
+    """Return the name of the control socket: with the process, since the one before may be draining."""
+    return f"{_stem(mountpoint)}.{pid}.sock"
+
+
+def control_socket(state: MountState, directory: Path) -> Path | None:
+    """Return where the mount's control socket is, None where it has none.
+
+    Only ever in *directory*, whatever the record says: that may be another user's.
+    """
+    name = state.control
+    if name is None or name != control_name(state.mountpoint, state.pid):
+        return None
+    return directory / name
 
 
 def record_end(state: MountState, exit_code: int, directory: Path) -> None:
@@ -131,6 +152,15 @@ def record_end(state: MountState, exit_code: int, directory: Path) -> None:
             forget(state, directory)
         elif _is_recorded(state, directory):
             write(replace(state, exit_code=exit_code), directory)
+
+
+def sweep_sockets(state: MountState, directory: Path) -> None:
+    """Take away the control sockets that earlier mounts at the same place left when they were killed."""
+    own = control_name(state.mountpoint, state.pid)
+    for path in directory.glob(f"{_stem(state.mountpoint)}.*.sock"):
+        pid = path.name.split(".")[1]
+        if path.name != own and pid.isdigit() and process_started(int(pid)) is None:
+            path.unlink(missing_ok=True)
 
 
 def wait_for_end(pid: int, started: int, timeout_s: float) -> bool:
@@ -151,7 +181,11 @@ def wait_for_end(pid: int, started: int, timeout_s: float) -> bool:
 
 
 def _file_name(mountpoint: str) -> str:
-    return f"{hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:24]}.json"
+    return f"{_stem(mountpoint)}.json"
+
+
+def _stem(mountpoint: str) -> str:
+    return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:24]
 
 
 def _is_recorded(state: MountState, directory: Path) -> bool:
@@ -181,7 +215,8 @@ def _read(path: Path, owner: int | None) -> MountState | None:
             return None
         try:
             values = json.load(file)
-            state = MountState(**{field.name: values[field.name] for field in fields(MountState)})
-        except (ValueError, KeyError, TypeError):
+            known = {field.name for field in fields(MountState)}
+            state = MountState(**{name: value for name, value in values.items() if name in known})
+        except (ValueError, AttributeError, TypeError):
             return None
     return state if isinstance(state.pid, int) and state.pid > 0 else None

@@ -1,8 +1,8 @@
 """The arrows between layers, and which library belongs to which layer.
 
-``errors <- core <- store.base <- {data | meta} <- fs <- fuse <- mount <- cli``: imports point leftwards.
-Imports inside functions and under TYPE_CHECKING count as well. The largest modules and functions are
-printed for the reader: ``pytest -s tests/test_architecture.py``.
+``errors <- core <- store.base <- {data | meta} <- fs <- {fuse | control} <- mount <- cli``: imports point
+leftwards. Imports inside functions and under TYPE_CHECKING count as well. The largest modules and functions
+are printed for the reader: ``pytest -s tests/test_architecture.py``.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ MAY_IMPORT = {
     "meta": CONTRACT,
     "fs": {*CONTRACT, "data", "meta"},
     "fuse": {*CONTRACT, "data", "meta", "fs"},
+    "control": {*CONTRACT, "data", "meta", "fs"},
     "process": {"package", "errors", "core"},
     "config": {"package", "errors", "core"},
-    "mount": {*CONTRACT, "package", "data", "meta", "fs", "fuse", "store", "process", "config"},
-    "cli": {*CONTRACT, "package", "data", "meta", "fs", "fuse", "process", "config", "mount"},
+    "mount": {*CONTRACT, "package", "data", "meta", "fs", "fuse", "control", "store", "process", "config"},
+    "cli": {*CONTRACT, "package", "data", "meta", "fs", "fuse", "control", "process", "config", "mount"},
 }
 LIBRARIES = {
     "store": {"boto3", "botocore", "trio", "urllib3"},
@@ -45,6 +46,7 @@ LIBRARIES = {
     "meta": {"cachetools", "trio"},
     "fs": {"trio"},
     "fuse": {"pyfuse3", "trio"},
+    "control": {"trio"},
     "mount": {"trio"},
     "cli": {"pyarrow", "trio"},
 }
@@ -156,7 +158,7 @@ EMPTY = {
     f"s3mount.{name}": ""
     for name in (
         *("errors", "core.keys", "store.base", "store.s3", "data.reader", "meta.inodes", "fs.files"),
-        *("mount", "config.model", "logs"),
+        *("mount", "config.model", "logs", "control.server"),
     )
 }
 
@@ -187,6 +189,9 @@ EMPTY = {
         ("s3mount.fs.files", "import importlib"),
         ("s3mount.fuse.operations", "import boto3"),
         ("s3mount.fuse.operations", "from s3mount import mount"),
+        ("s3mount.fuse.operations", "from s3mount.control import server"),
+        ("s3mount.control.server", "import pyfuse3"),
+        ("s3mount.control.server", "from s3mount.store.s3 import S3Store"),
         ("s3mount.mount", "import pyfuse3"),
         ("s3mount.mount", "from s3mount.cli import parser"),
         ("s3mount.cli.mount", "from s3mount.store.s3 import S3Store"),

@@ -205,7 +205,7 @@ def test_the_pictures_are_what_their_tables_say() -> None:
 def test_modules_that_are_named_exist(name: str) -> None:
     """Every `layer/module.py` of the pages for developers is there, and every class beside one too."""
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    modules = set(re.findall(r"\b((?:core|store|data|meta|fs|fuse|cli|config)/\w+\.py)\b", text))
+    modules = set(re.findall(r"\b((?:core|store|data|meta|fs|fuse|control|cli|config)/\w+\.py)\b", text))
     assert modules
     for module in modules:
         assert (ROOT / "s3mount" / module).exists(), module

@@ -26,11 +26,16 @@ class MountEntry:
 def mounted_at(mountpoint: str, table: Path = Path("/proc/self/mountinfo")) -> MountEntry | None:
     """Return the topmost mount at the absolute path *mountpoint*, None if nothing is mounted there."""
     found = None
-    for line in table.read_bytes().splitlines():
-        entry = _parse(line)
-        if entry is not None and entry.mountpoint == mountpoint:
+    for entry in entries(table):
+        if entry.mountpoint == mountpoint:
             found = entry
     return found
+
+
+def entries(table: Path = Path("/proc/self/mountinfo")) -> list[MountEntry]:
+    """Return every mount, those that were made later behind the others."""
+    parsed = (_parse(line) for line in table.read_bytes().splitlines())
+    return [entry for entry in parsed if entry is not None]
 
 
 def resolve(path: str) -> str:
@@ -53,6 +58,34 @@ def resolve(path: str) -> str:
             raise
         absolute = os.path.normpath(os.path.join(os.path.dirname(absolute), target))
     return absolute
+
+
+def resolve_outside(path: str) -> str:
+    """Return *path* absolute, with the symbolic links on the way to an s3mount resolved.
+
+    What lies in an s3mount is not looked at, links in it included.
+    """
+    absolute = os.path.abspath(path)
+    mountpoints = {entry.mountpoint for entry in entries() if entry.fs_type == FUSE_TYPE}
+    for _ in range(_MAX_LINKS):
+        link = _first_link(absolute, mountpoints)
+        if link is None:
+            break
+        target = os.path.join(os.path.dirname(link), os.readlink(link))
+        absolute = os.path.normpath(f"{target}/{absolute[len(link) :]}")
+    return absolute
+
+
+def _first_link(path: str, mountpoints: set[str]) -> str | None:
+    """Return the first part of *path* that is a symbolic link, None where a mountpoint comes before any."""
+    part = "/"
+    for name in path.split("/")[1:]:
+        part = os.path.join(part, name)
+        if part in mountpoints:
+            return None
+        if os.path.islink(part):
+            return part
+    return None
 
 
 def _parse(line: bytes) -> MountEntry | None:

@@ -17,6 +17,8 @@ s3mount shows an S3 or MinIO bucket as a directory that ordinary programs can wo
 
   s3mount mount BUCKET[/PREFIX] DIR   mount; `s3mount mount --help` has all options
   s3mount umount DIR                  finish pending uploads and unmount
+  s3mount list                        the mounts of this machine
+  s3mount status [DIR]                how a mount is: uploads, cache, memory, errors
   s3mount spool list                  what the bucket does not have yet; push, export or discard it
   s3mount demo [DIR]                  try it: a local server, a bucket with files, mounted at DIR
 """
@@ -57,14 +59,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
     """
-    from s3mount.cli import demo, mount, spool, umount
+    from s3mount.cli import demo, mount, mounts, spool, status, umount
 
     parser = Parser(prog="s3mount", description=_OVERVIEW, usage="s3mount COMMAND …", add_help=True)
     parser.add_argument("--version", action="version", version=f"s3mount {__version__}")
     commands = parser.add_subparsers(
         prog="s3mount", parser_class=Parser, metavar="COMMAND", dest="command", title="commands"
     )
-    for command in (mount, umount, spool, demo):
+    for command in (mount, umount, mounts, status, spool, demo):
         command.add_parser(commands)
     if not argv:
         parser.error("the command is missing")

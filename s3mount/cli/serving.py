@@ -25,6 +25,7 @@ def serve_mount(config: MountConfig, *, log_file: str | None, on_ready: Callable
     from s3mount.mount import serve
 
     record = _Record(config, log_file)
+    record.prepare()
 
     def ready() -> None:
         record.begin()
@@ -32,7 +33,7 @@ def serve_mount(config: MountConfig, *, log_file: str | None, on_ready: Callable
 
     exit_code = int(Exit.FAILURE)
     try:
-        exit_code = serve(config, on_ready=ready)
+        exit_code = serve(config, on_ready=ready, control=record.control_socket())
     finally:
         record.end(exit_code)
     return exit_code
@@ -51,18 +52,34 @@ class _Record:
             spool_dir=config.spool_dir,
             drain_timeout_s=config.drain_timeout_s,
             log_file=log_file,
+            control=runtime.control_name(config.mountpoint, pid),
         )
         self._directory: Path | None = None
+        self._is_written = False
+
+    def prepare(self) -> None:
+        try:
+            self._directory = runtime.usable_directory()
+        except (OSError, runtime.UnsafeDirectory) as error:
+            self._do_without(error)
+
+    def control_socket(self) -> Path | None:
+        return None if self._directory is None else runtime.control_socket(self._state, self._directory)
 
     def begin(self) -> None:
+        if self._directory is None:
+            return
+        runtime.sweep_sockets(self._state, self._directory)
         try:
-            directory = runtime.usable_directory()
-            runtime.write(self._state, directory)
-        except (OSError, runtime.UnsafeDirectory) as error:
-            log.warning("no state file, so umount cannot wait for this process: %s", error)
+            runtime.write(self._state, self._directory)
+        except OSError as error:
+            self._do_without(error)
         else:
-            self._directory = directory
+            self._is_written = True
+
+    def _do_without(self, error: Exception) -> None:
+        log.warning("no state file, so umount cannot wait for this process: %s", error)
 
     def end(self, exit_code: int) -> None:
-        if self._directory is not None:
+        if self._directory is not None and self._is_written:
             runtime.record_end(self._state, exit_code, self._directory)

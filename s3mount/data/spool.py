@@ -98,6 +98,11 @@ class SpoolDir:
         return self._space.used_bytes
 
     @property
+    def space(self) -> SpoolSpace:
+        """How much of the disk that is, and may be."""
+        return self._space
+
+    @property
     def journal(self) -> Journal:
         """The journal, for who has tables of its own in it."""
         return self._rows.journal

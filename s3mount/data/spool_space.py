@@ -34,6 +34,11 @@ class SpoolSpace:
         self._directory_fd = directory_fd
         self._recount = recount
 
+    def free_bytes(self) -> int:
+        """Return what the disk has free for this user. Raises: OSError."""
+        disk = os.fstatvfs(self._directory_fd)
+        return disk.f_bavail * disk.f_frsize
+
     def charge(self, size: int) -> None:
         """Take *size* more bytes, before they are written.
 
@@ -43,8 +48,7 @@ class SpoolSpace:
             self._recount()
         if not self._is_within_cap(size):
             raise NoSpace(f"the spool is full: {self.used_bytes} of {self.cap_bytes} bytes are in use")
-        disk = os.fstatvfs(self._directory_fd)
-        free = disk.f_bavail * disk.f_frsize
+        free = self.free_bytes()
         if free - size < self.free_floor_bytes:
             raise NoSpace(
                 f"the spool's disk has {free} bytes free, and {self.free_floor_bytes} are to stay free"

@@ -27,6 +27,7 @@ from s3mount.fs.open_file import Buffer, FileServices, OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.openers import can_still_write
 from s3mount.fs.ownership import Caller, Defaults, new_attributes
+from s3mount.fs.recent_errors import RecentErrors
 from s3mount.meta.inodes import DirectoryNode, FileNode
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Files:
         open_files: OpenFiles,
         defaults: Defaults,
         descriptors: SpoolDescriptors,
+        errors: RecentErrors,
         *,
         read_only: bool,
     ) -> None:
@@ -54,6 +56,7 @@ class Files:
         self._defaults = defaults
         self._descriptors = descriptors
         self._read_only = read_only
+        self._errors = errors
         #: The mount's ``major:minor``, once it is known.
         self.device: str | None = None
 
@@ -219,7 +222,10 @@ class Files:
 
     async def upload_in_background(self, file: OpenFile) -> None:
         """Try once to send a file that waits in the queue. Its next close is told of a failure."""
+        before = file.failures
         await file.upload_in_background()
+        if file.failures > before and file.error is not None:
+            self._errors.note("upload", file.node.path(), file.error)
         await self._open_files.drop_if_idle(file)
 
     async def upload_all(self) -> list[OpenFile]:

@@ -25,6 +25,11 @@ class OpenFiles:
     def __len__(self) -> int:
         return len(self._files)
 
+    @property
+    def handle_count(self) -> int:
+        """How many open(2)s there are."""
+        return len(self._handles)
+
     def file_of(self, node: FileNode) -> OpenFile | None:
         """Return the OpenFile of *node*, None if it is neither open nor unsent."""
         return self._files.get(node.inode)

@@ -69,6 +69,18 @@ class UploadQueue:
         self._due[file] = due
         self._wake()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is tried, since the store is out of reach."""
+        return self._is_held
+
+    def due_in_s(self, file: OpenFile) -> float | None:
+        """Return when *file* is sent; None where it does not wait, or is being sent."""
+        due = self._due.get(file)
+        if due is None or file in self._sending:
+            return None
+        return max(0.0, due - trio.current_time())
+
     def hurry(self) -> None:
         """Let everything that waits be sent now: the server is back, or somebody waits."""
         now = trio.current_time()

@@ -18,7 +18,7 @@ import pyfuse3
 import trio
 
 from s3mount.core.deadlines import with_transfer
-from s3mount.errors import FsError, collapsed
+from s3mount.errors import FsError, StoreTimeout, collapsed
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ class HasDeadlines(Protocol):
 
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Return how many bytes the operation may have to send or copy."""
+
+    def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
+        """Remember an error that a program got and may ask about."""
 
 
 P = ParamSpec("P")
@@ -58,15 +61,19 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
                 return await handler(self, *args, **kwargs)
             number = errno.ETIMEDOUT
             log.warning("%s: no result within %.0f s", _subject(self, name, args), timeout_s)
+            _note(self, name, args, StoreTimeout(f"no result within {timeout_s:.0f} s"))
         except pyfuse3.FUSEError as exc:
             number = exc.errno
         except FsError as exc:
             number = exc.errno
             level = logging.DEBUG if number in _ORDINARY else logging.INFO
             log.log(level, "%s: %s: %s", _subject(self, name, args), errno.errorcode[number], exc)
-        except Exception:
+            if number not in _ORDINARY:
+                _note(self, name, args, exc)
+        except Exception as exc:
             number = errno.EIO
             log.exception("%s: a bug in s3mount; the caller gets EIO", _subject(self, name, args))
+            _note(self, name, args, FsError(f"a bug in s3mount: {type(exc).__name__}"))
         finally:
             if log.isEnabledFor(logging.DEBUG):
                 result = errno.errorcode.get(number, str(number)) if number else "ok"
@@ -76,6 +83,13 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
 
     functools.update_wrapper(guarded, handler)
     return guarded
+
+
+def _note(operations: HasDeadlines, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
+    try:
+        operations.note_error(name, arguments, error)
+    except Exception:
+        log.exception("%s: an error of it could not be noted", name)
 
 
 def _subject(operations: HasDeadlines, name: str, arguments: tuple[Any, ...]) -> str:

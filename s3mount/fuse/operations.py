@@ -9,6 +9,7 @@ from typing import Any
 
 import pyfuse3
 
+from s3mount.data.budget import Budget
 from s3mount.errors import (
     FsError,
     InvalidArgument,
@@ -21,8 +22,9 @@ from s3mount.errors import (
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
-from s3mount.fs.open_file import Buffer
+from s3mount.fs.open_file import Buffer, FileServices
 from s3mount.fs.open_files import OpenFiles
+from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
 from s3mount.fuse.boundary import fuse_operation
@@ -42,6 +44,8 @@ FILES = 1 << 40
 class FileSystem:
     """Everything that the handlers call."""
 
+    services: FileServices
+    budget: Budget
     namespace: Namespace
     open_files: OpenFiles
     directories: DirectoryHandles
@@ -49,6 +53,7 @@ class FileSystem:
     tree: Tree
     renamer: Renamer
     attributes: AttributeWriter
+    errors: RecentErrors
     work_in_background: Callable[[], Awaitable[None]]
     """Sends what no program waits for; runs until it is cancelled, when the mount is gone."""
 
@@ -76,6 +81,7 @@ class Operations(pyfuse3.Operations):
         self.operation_timeout_s = operation_timeout_s
         self._fs = fs
         self._converter = converter
+        self._errors = fs.errors
         self._namespace = fs.namespace
         self._table = fs.namespace.table
         self._on_init = on_init
@@ -295,6 +301,10 @@ class Operations(pyfuse3.Operations):
             return f"{self._path_in(*arguments[:2])} -> {self._path_in(*arguments[2:4])}"
         return self._path_in(*arguments[:2]) if name in _BY_NAME else self._path(arguments[0])
 
+    def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
+        """Remember *error* for whoever asks about the path."""
+        self._errors.note(name, self._path_of(name, arguments), error)
+
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Return how many bytes an operation may have to send or copy, for its deadline."""
         if name in ("write", "flush", "fsync", "release"):
@@ -342,6 +352,17 @@ class Operations(pyfuse3.Operations):
 
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
         return self._converter.entry(node, self._namespace.time_left_s(node))
+
+    def _path_of(self, name: str, arguments: tuple[Any, ...]) -> str:
+        """Return the path that an operation is about; of a rename the one that there was."""
+        if name in ("read", "write", "flush", "fsync", "release"):
+            return self._open_path(arguments[0])
+        if name in ("readdir", "releasedir", "fsyncdir"):
+            return self._fs.directories[arguments[0]].directory.path()
+        if name == "statfs":
+            return "/"
+        is_by_name = name in _BY_NAME or name == "rename"
+        return self._path_in(*arguments[:2]) if is_by_name else self._path(arguments[0])
 
     def _path(self, inode: int) -> str:
         node = self._table.get(inode)

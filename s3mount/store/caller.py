@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 import trio
@@ -16,6 +17,7 @@ from s3mount.errors import FsError, StoreTimeout
 from s3mount.store.breaker import CircuitBreaker
 from s3mount.store.exchange import Exchange
 from s3mount.store.lost_answers import Tries
+from s3mount.store.request_counts import RequestCounts
 from s3mount.store.retry import Retrier, fault_of
 from s3mount.store.translate import translate
 from s3mount.store.turns import Turns
@@ -60,6 +62,8 @@ class Caller:
         self._repairs = repairs
         self._probe_limiter = trio.CapacityLimiter(1)
         self._probe_turns = Turns(1)
+        #: What has become of all requests so far.
+        self.counts = RequestCounts()
 
     async def read(
         self,
@@ -115,6 +119,7 @@ class Caller:
         what = f"{operation} {key!r}"
         tries = Tries()
         work = functools.partial(self._in_thread, operation, key, call, settle, tries)
+        subject = _Subject(operation, size)
 
         async def attempt(stop: float) -> T:
             with trio.CancelScope(deadline=stop) as scope:
@@ -126,7 +131,7 @@ class Caller:
                     background=background,
                     must_end=must_end,
                 )
-                return await self._attempt(work, turn, tries, stop)
+                return await self._attempt(work, subject, turn, tries, stop)
             tries.unanswered += 1
             raise StoreTimeout(f"{what}: no answer in time")
 
@@ -145,11 +150,13 @@ class Caller:
             turn = _Turn(
                 self._probe_limiter, self._probe_turns, scope, nullcontext, background=False, must_end=False
             )
-            await self._attempt(work, turn, Tries(), stop)
+            await self._attempt(work, _Subject(operation, 0), turn, Tries(), stop)
             return
         raise StoreTimeout(f"{operation}: no answer within {within_s:g} s")
 
-    async def _attempt(self, work: Callable[[Exchange], T], turn: _Turn, tries: Tries, stop: float) -> T:
+    async def _attempt(
+        self, work: Callable[[Exchange], T], subject: _Subject, turn: _Turn, tries: Tries, stop: float
+    ) -> T:
         exchange = Exchange()
         try:
             answer = await trio.to_thread.run_sync(
@@ -165,15 +172,20 @@ class Caller:
                 tries.unanswered += passing
                 self._turns.learn(turn.epoch, exc if passing else None)
                 self._breaker.note(exc, began_s=turn.began_s)
+                self.counts.failed(subject.operation, trio.current_time() - turn.began_s, exc)
             raise
         except BaseException:
             exchange.abort()
-            if turn.began_s is not None and trio.current_time() >= stop:
-                self._breaker.note(StoreTimeout("no answer in time"), began_s=turn.began_s)
+            if turn.began_s is not None:
+                now_s = trio.current_time()
+                self.counts.given_up(subject.operation, now_s - turn.began_s)
+                if now_s >= stop:
+                    self._breaker.note(StoreTimeout("no answer in time"), began_s=turn.began_s)
             raise
         assert turn.began_s is not None
         self._turns.learn(turn.epoch, None)
         self._breaker.note(None, began_s=turn.began_s)
+        self.counts.succeeded(subject.operation, trio.current_time() - turn.began_s, subject.size)
         return answer
 
     def _in_thread(
@@ -209,6 +221,14 @@ class Caller:
                 if mended is None:
                     raise
                 del left[mended]
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a request is, for the counts: S3's name for it, and the bytes that it moves."""
+
+    operation: str
+    size: int
 
 
 class _Turn:

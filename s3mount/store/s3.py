@@ -25,6 +25,7 @@ from s3mount.core.objects import (
     body_size,
 )
 from s3mount.core.retries import RetryPolicy
+from s3mount.core.status import RequestStatus
 from s3mount.errors import BadAnswer, IllegalName, NotFound
 from s3mount.store.base import Breaker
 from s3mount.store.bodies import request_body
@@ -82,9 +83,10 @@ class S3Store:
         self._upload_limiter = trio.CapacityLimiter(options.connections.upload)
         self._meta_limiter = trio.CapacityLimiter(options.connections.meta)
         self._breaker = breaker or CircuitBreaker(client.meta.endpoint_url)
+        self._turns = Turns(options.connections.total)
         self._caller = Caller(
             Retrier(RetryPolicy(options.attempts)),
-            Turns(options.connections.total),
+            self._turns,
             self._breaker,
             timeout_s=options.deadline_s,
             repairs=_repairs(client),
@@ -98,6 +100,15 @@ class S3Store:
     def breaker(self) -> Breaker:
         """Whether the server is out of reach; it is found to be so inside :meth:`probing` only."""
         return self._breaker
+
+    def requests(self) -> RequestStatus:
+        """Return what has been asked so far, and what is being asked."""
+        return RequestStatus(
+            running=self._turns.running,
+            limit=self._turns.limit,
+            most=self._turns.most,
+            counts=self._caller.counts.snapshot(),
+        )
 
     def probing(self) -> AbstractAsyncContextManager[None]:
         """While the block runs, let requests fail at once when the server is out of reach; look for it."""

@@ -28,6 +28,7 @@ from s3mount.errors import (
     NotADirectory,
     NotFound,
     NotSupported,
+    ServerAnswer,
     SlowDown,
     StaleObject,
     StoreError,
@@ -148,11 +149,16 @@ def _from_answer(response: dict[str, Any], operation: str, key: str) -> FsError:
     status = int(answer.get("HTTPStatusCode") or 0)
     code = error_code(response)
     said = " ".join(str(response.get("Error", {}).get("Message") or "").split())
-    message = f"{operation} {key!r}: HTTP {status} {code}: {said} (request {answer.get('RequestId')})"
+    request_id = answer.get("RequestId")
+    message = f"{operation} {key!r}: HTTP {status} {code}: {said} (request {request_id})"
     ours = _class_of(operation, status, code)
-    if ours is SlowDown:
-        return SlowDown(message, retry_after_s=_retry_after_s(response_headers(response)))
-    return ours(message)
+    error = ours(message)
+    if isinstance(error, SlowDown):
+        error.retry_after_s = _retry_after_s(response_headers(response))
+    error.answer = ServerAnswer(
+        operation, key, status, code, said, None if request_id is None else str(request_id)
+    )
+    return error
 
 
 def _class_of(operation: str, status: int, code: str) -> type[FsError]:

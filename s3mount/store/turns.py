@@ -20,6 +20,8 @@ class Turns:
 
     def __init__(self, ceiling: int) -> None:
         self._limit = ConcurrencyLimit(ceiling)
+        #: Requests at once while the server asks for nothing.
+        self.most = ceiling
         self._running = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._waiting_hints = trio.lowlevel.ParkingLot()

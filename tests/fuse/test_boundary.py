@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from s3mount.core.deadlines import SLOWEST_TRANSFER
-from s3mount.errors import NotFound, StaleObject
+from s3mount.errors import FsError, NotFound, StaleObject
 from s3mount.fuse.boundary import fuse_operation
 from s3mount.fuse.operations import Operations
 
@@ -27,12 +27,16 @@ class Small:
     def __init__(self, outcome: Any = None, transfer: int = 0) -> None:
         self._outcome = outcome
         self._transfer = transfer
+        self.noted: list[tuple[str, type[FsError]]] = []
 
     def describe(self, name: str, arguments: tuple[Any, ...]) -> str:
         return "/some/path"
 
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         return self._transfer
+
+    def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
+        self.noted.append((name, type(error)))
 
     @fuse_operation
     async def lookup(self) -> str:

@@ -1,0 +1,187 @@
+"""What a mount can be asked, by the names that the protocol has for it.
+
+=========  ===========================  ==================================================================
+command    arguments                    answer
+=========  ===========================  ==================================================================
+status     --                           status: ``core.status.MountStatus``
+wait       path, timeout_s              is_done, files, left, is_over: ``control.waiting.Outcome``
+flush      path, timeout_s              the same, and open: what a program has open for writing, not sent
+explain    path or errno                errors: ``core.status.ErrorRecord``, the last one first; upload
+refresh    path                         names: how many are asked for again
+evict      path                         names: of how many the cached blocks were dropped
+=========  ===========================  ==================================================================
+
+``path`` is below the mountpoint and begins with a slash; bytes that are no UTF-8 are surrogates, as Python
+has them. Without one the whole mount is meant.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+import trio
+
+from s3mount.control.protocol import ControlError, Request
+from s3mount.control.status import Observer, upload_status
+from s3mount.control.waiting import is_wanted, wait_sent, waits_for_user
+from s3mount.core.filestate import FileState
+from s3mount.core.status import UploadStatus
+from s3mount.errors import NotADirectory
+from s3mount.fs.open_file import OpenFile
+from s3mount.meta.inodes import DirectoryNode, FileNode, Node
+from s3mount.meta.namespace import Namespace
+
+LONGEST_WAIT_S: Final = 24 * 3600.0
+"""A client that waits for ever may have been forgotten."""
+_AT_ONCE: Final = 1000
+"""Names that are worked on between two turns of others."""
+
+Invalidate = Callable[[Node], Awaitable[None]]
+"""Lets the kernel ask for a name again."""
+
+
+class Commands:
+    """Carries out what comes through the socket."""
+
+    def __init__(self, observer: Observer, invalidate: Invalidate) -> None:
+        self._observer = observer
+        self._services = observer.services
+        self._open_files = observer.open_files
+        self._invalidate = invalidate
+        self._commands = {
+            "status": self._status,
+            "wait": self._wait,
+            "flush": self._flush,
+            "explain": self._explain,
+            "refresh": self._refresh,
+            "evict": self._evict,
+        }
+
+    async def run(self, request: Request) -> dict[str, Any]:
+        """Return the answer.
+
+        Cancel: at any time; what is being uploaded goes on.
+        Raises: ControlError, FsError.
+        """
+        command = self._commands.get(request.command)
+        if command is None:
+            raise ControlError(f"there is no command {request.command!r}")
+        return await command(request)
+
+    async def _status(self, request: Request) -> dict[str, Any]:
+        return {"status": self._observer.as_json()}
+
+    async def _wait(self, request: Request) -> dict[str, Any]:
+        node = await find(self._services.namespace, request.text("path", "/"))
+        files = self._unsent_below(node)
+        outcome = await wait_sent(
+            files,
+            self._describe,
+            timeout_s=request.seconds("timeout_s", LONGEST_WAIT_S),
+            is_over=waits_for_user,
+        )
+        return outcome.as_json()
+
+    async def _flush(self, request: Request) -> dict[str, Any]:
+        node = await find(self._services.namespace, request.text("path", "/"))
+        files = self._unsent_below(node)
+        being_written = [file for file in files if file.state is FileState.DIRTY]
+        closed = [file for file in files if file.state is not FileState.DIRTY]
+        failures = {file: file.failures for file in closed}
+        queue = self._services.queue
+
+        def is_over(file: OpenFile) -> bool:
+            has_failed = file.state is FileState.FAILED and file.failures > failures[file]
+            return waits_for_user(file) or has_failed or queue.is_held
+
+        queue.hurry()
+        outcome = await wait_sent(
+            closed,
+            self._describe,
+            timeout_s=request.seconds("timeout_s", LONGEST_WAIT_S),
+            is_over=is_over,
+        )
+        still_open = [asdict(self._describe(file)) for file in being_written if is_wanted(file)]
+        return {**outcome.as_json(), "open": still_open}
+
+    async def _explain(self, request: Request) -> dict[str, Any]:
+        errors = self._observer.errors
+        if "errno" in request.arguments:
+            return {"errors": [asdict(one) for one in errors.of_errno(request.text("errno"))], "upload": None}
+        path = request.text("path", "/")
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        known = known_node(self._services.namespace, path)
+        file = self._open_files.file_of(known) if isinstance(known, FileNode) else None
+        upload = asdict(self._describe(file)) if file is not None and file.is_unsent else None
+        return {"errors": [asdict(one) for one in errors.of_path(shown)], "upload": upload}
+
+    async def _refresh(self, request: Request) -> dict[str, Any]:
+        known = known_node(self._services.namespace, request.text("path", "/"))
+        count = 0
+        for node in _with_descendants(known):
+            forget_what_is_known(node)
+            await self._invalidate(node)
+            count += 1
+            if not count % _AT_ONCE:
+                await trio.lowlevel.checkpoint()
+        return {"names": count}
+
+    async def _evict(self, request: Request) -> dict[str, Any]:
+        known = known_node(self._services.namespace, request.text("path", "/"))
+        count = 0
+        for node in _with_descendants(known):
+            if isinstance(node, FileNode):
+                self._services.cache.forget(node.key)
+                node.pages_etag = None  # the next open drops the kernel's pages too
+                count += 1
+            if not count % _AT_ONCE:
+                await trio.lowlevel.checkpoint()
+        return {"names": count}
+
+    def _unsent_below(self, node: Node) -> list[OpenFile]:
+        below = {id(one) for one in _with_descendants(node)}
+        return [file for file in self._open_files.unsent() if id(file.node) in below]
+
+    def _describe(self, file: OpenFile) -> UploadStatus:
+        return upload_status(file, self._open_files, self._services)
+
+
+async def find(namespace: Namespace, path: str) -> Node:
+    """Return the node at *path*, asking the store where it must. Raises: as a lookup."""
+    node: Node = namespace.table.root
+    for name in _names(path):
+        if not isinstance(node, DirectoryNode):
+            raise NotADirectory(node.path())
+        node = await namespace.lookup(node, name)
+    return node
+
+
+def known_node(namespace: Namespace, path: str) -> Node | None:
+    """Return the node at *path* if it is known; nothing is asked."""
+    node: Node | None = namespace.table.root
+    for name in _names(path):
+        node = node.children.get(name) if isinstance(node, DirectoryNode) else None
+    return node
+
+
+def forget_what_is_known(node: Node) -> None:
+    """Let the next look at *node*, and at what a directory holds, ask the store."""
+    if not node.is_root:
+        node.fresh_until = 0.0
+    if isinstance(node, DirectoryNode):
+        node.forget_listing()
+        node.absent.clear()
+        node.has_marker = None
+
+
+def _names(path: str) -> list[bytes]:
+    return [name for name in os.fsencode(path).split(b"/") if name]
+
+
+def _with_descendants(node: Node | None) -> list[Node]:
+    if node is None:
+        return []
+    return [node, *node.descendants()] if isinstance(node, DirectoryNode) else [node]
