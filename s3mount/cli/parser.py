@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from s3mount import __version__
 from s3mount.config.options import OPTIONS, did_you_mean, unknown_option
+from s3mount.config.units import parse_seconds
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
@@ -17,9 +18,7 @@ s3mount shows an S3 or MinIO bucket as a directory that ordinary programs can wo
 
   s3mount mount BUCKET[/PREFIX] DIR   mount; `s3mount mount --help` has all options
   s3mount umount DIR                  finish pending uploads and unmount
-  s3mount list                        the mounts of this machine
-  s3mount status [DIR]                how a mount is: uploads, cache, memory, errors
-  s3mount spool list                  what the bucket does not have yet; push, export or discard it
+  s3mount status [DIR]                how it is, and what the bucket does not have yet
   s3mount demo [DIR]                  try it: a local server, a bucket with files, mounted at DIR
 """
 
@@ -59,15 +58,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
     """
-    from s3mount.cli import demo, mount, mounts, spool, status, umount
+    from s3mount.cli import caches, demo, explain, mount, mounts, spool, status, umount, wait
 
     parser = Parser(prog="s3mount", description=_OVERVIEW, usage="s3mount COMMAND …", add_help=True)
     parser.add_argument("--version", action="version", version=f"s3mount {__version__}")
     commands = parser.add_subparsers(
         prog="s3mount", parser_class=Parser, metavar="COMMAND", dest="command", title="commands"
     )
-    for command in (mount, umount, mounts, status, spool, demo):
+    for command in (mount, umount, mounts, status):
         command.add_parser(commands)
+    wait.add_parsers(commands)
+    for command in (explain, spool):
+        command.add_parser(commands)
+    caches.add_parsers(commands)
+    demo.add_parser(commands)
     if not argv:
         parser.error("the command is missing")
     if not argv[0].startswith("-") and argv[0] not in commands.choices:
@@ -89,6 +93,14 @@ def _with_values(argv: Sequence[str]) -> Iterator[str]:
     for word in argv:
         are_over = are_over or word == "--"
         yield f"{word}={bare[word]}" if word in bare and not are_over else word
+
+
+def seconds(text: str) -> float:
+    """Return the duration in *text*, for an option's type."""
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def wrapped(text: str) -> str:

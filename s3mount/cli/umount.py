@@ -14,8 +14,8 @@ from pathlib import Path
 from s3mount import runtime
 from s3mount.cli.look import look_at
 from s3mount.cli.mount_table import FUSE_TYPE, MountEntry, mounted_at, resolve
-from s3mount.cli.parser import Commands, wrapped
-from s3mount.config.units import format_seconds, format_size, parse_seconds
+from s3mount.cli.parser import Commands, seconds, wrapped
+from s3mount.config.units import format_seconds, format_size
 from s3mount.core.exits import Exit
 from s3mount.core.spool_record import DATA_SUFFIX
 from s3mount.errors import StartupError
@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("directory", metavar="DIR", help="where it is mounted")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="TIME",
         help="how long to wait for pending uploads [the mount's --drain-timeout]",
     )
@@ -262,13 +262,6 @@ def _left_in(spool_dir: str) -> str:
 
 def _owner(entry: MountEntry) -> int:
     return os.geteuid() if entry.user_id is None else entry.user_id
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _mountpoint(path: str, cause: str, advice: str) -> StartupError:

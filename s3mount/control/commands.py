@@ -4,9 +4,9 @@
 command    arguments                    answer
 =========  ===========================  ==================================================================
 status     --                           status: ``core.status.MountStatus``
-wait       path, timeout_s              is_done, files, left, is_over: ``control.waiting.Outcome``
+wait       path, timeout_s              is_done, files, left, held, is_over: ``control.waiting.Outcome``
 flush      path, timeout_s              the same, and open: what a program has open for writing, not sent
-explain    path or errno                errors: ``core.status.ErrorRecord``, the last one first; upload
+explain    path or errno                errors: ``core.status.ErrorRecord``, the last one first; uploads there
 refresh    path                         names: how many are asked for again
 evict      path                         names: of how many the cached blocks were dropped
 =========  ===========================  ==================================================================
@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import trio
 
 from s3mount.control.protocol import ControlError, Request
-from s3mount.control.status import Observer, upload_status
-from s3mount.control.waiting import is_wanted, wait_sent, waits_for_user
+from s3mount.control.status import Observer, held_files, upload_status
+from s3mount.control.waiting import Outcome, is_wanted, wait_sent, waits_for_user
 from s3mount.core.filestate import FileState
-from s3mount.core.status import UploadStatus
+from s3mount.core.status import MOST_UPLOADS, UploadStatus
 from s3mount.errors import NotADirectory
 from s3mount.fs.open_file import OpenFile
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
@@ -83,7 +83,7 @@ class Commands:
             timeout_s=request.seconds("timeout_s", LONGEST_WAIT_S),
             is_over=waits_for_user,
         )
-        return outcome.as_json()
+        return self._with_held(outcome, node).as_json()
 
     async def _flush(self, request: Request) -> dict[str, Any]:
         node = await find(self._services.namespace, request.text("path", "/"))
@@ -105,18 +105,20 @@ class Commands:
             is_over=is_over,
         )
         still_open = [asdict(self._describe(file)) for file in being_written if is_wanted(file)]
-        return {**outcome.as_json(), "open": still_open}
+        return {**self._with_held(outcome, node).as_json(), "open": still_open}
 
     async def _explain(self, request: Request) -> dict[str, Any]:
         errors = self._observer.errors
         if "errno" in request.arguments:
-            return {"errors": [asdict(one) for one in errors.of_errno(request.text("errno"))], "upload": None}
+            return {"errors": [asdict(one) for one in errors.of_errno(request.text("errno"))], "uploads": []}
         path = request.text("path", "/")
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         known = known_node(self._services.namespace, path)
-        file = self._open_files.file_of(known) if isinstance(known, FileNode) else None
-        upload = asdict(self._describe(file)) if file is not None and file.is_unsent else None
-        return {"errors": [asdict(one) for one in errors.of_path(shown)], "upload": upload}
+        unsent = [] if known is None else self._unsent_below(known)
+        return {
+            "errors": [asdict(one) for one in errors.of_path(shown)],
+            "uploads": [asdict(self._describe(file)) for file in unsent[:MOST_UPLOADS]],
+        }
 
     async def _refresh(self, request: Request) -> dict[str, Any]:
         known = known_node(self._services.namespace, request.text("path", "/"))
@@ -140,6 +142,16 @@ class Commands:
             if not count % _AT_ONCE:
                 await trio.lowlevel.checkpoint()
         return {"names": count}
+
+    def _with_held(self, outcome: Outcome, node: Node) -> Outcome:
+        """Return *outcome* with what lost against somebody else's object: the name leads to theirs by now."""
+        named = {one.key for one in outcome.left}
+        held = [
+            one
+            for one in held_files(self._services.spool_dir)
+            if _is_key_below(node, one.key) and one.key not in named
+        ]
+        return replace(outcome, held=held, is_over=outcome.is_over or bool(held))
 
     def _unsent_below(self, node: Node) -> list[OpenFile]:
         below = {id(one) for one in _with_descendants(node)}
@@ -175,6 +187,12 @@ def forget_what_is_known(node: Node) -> None:
         node.forget_listing()
         node.absent.clear()
         node.has_marker = None
+
+
+def _is_key_below(node: Node, key: str) -> bool:
+    if isinstance(node, DirectoryNode):
+        return key.startswith(node.location.prefix)
+    return isinstance(node, FileNode) and node.key == key
 
 
 def _names(path: str) -> list[bytes]:

@@ -142,13 +142,7 @@ def spool_status(spool: SpoolDir) -> SpoolStatus:
     free_bytes = None
     with suppress(OSError):
         free_bytes = spool.space.free_bytes()
-    held: list[HeldFile] = []
-    with suppress(FsError):  # the journal's disk: whatever is wrong with it shows where it matters
-        held = [
-            HeldFile(record.id, record.key, record.state.value, record.size, record.cause)
-            for record in spool.records()
-            if record.state in WAITING_FOR_USER
-        ]
+    held = held_files(spool)
     return SpoolStatus(
         path=spool.path,
         used_bytes=spool.used_bytes,
@@ -158,6 +152,19 @@ def spool_status(spool: SpoolDir) -> SpoolStatus:
         held=len(held),
         held_files=held[:MOST_HELD],
     )
+
+
+def held_files(spool: SpoolDir) -> list[HeldFile]:
+    """Return what in the spool waits for the user, the oldest first."""
+    try:
+        records = spool.records()
+    except FsError:  # the journal's disk: whatever is wrong with it shows where it matters
+        return []
+    return [
+        HeldFile(record.id, record.key, record.state.value, record.size, record.cause)
+        for record in records
+        if record.state in WAITING_FOR_USER
+    ]
 
 
 def uploads_status(open_files: OpenFiles, services: FileServices) -> UploadsStatus:

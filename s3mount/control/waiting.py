@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from s3mount.core.filestate import FileState
-from s3mount.core.status import UploadStatus
+from s3mount.core.status import HeldFile, UploadStatus
 from s3mount.fs.open_file import OpenFile
 
 LOOK_S: Final = 0.05
@@ -23,16 +23,18 @@ class Outcome:
     Args:
         files: how many there were.
         left: those that the bucket does not have.
+        held: what is in the spool for the user to decide about, and would become one of their keys.
         is_over: nothing more comes of waiting for ``left``: what failed is tried again by itself, though.
     """
 
     files: int
     left: list[UploadStatus]
+    held: list[HeldFile]
     is_over: bool
 
     def as_json(self) -> dict[str, Any]:
         """Return it as objects that JSON has."""
-        return {"is_done": not self.left, **asdict(self)}
+        return {"is_done": not self.left and not self.held, **asdict(self)}
 
 
 async def wait_sent(
@@ -53,7 +55,7 @@ async def wait_sent(
             if not is_lost:
                 await trio.sleep(LOOK_S)
     left = [file for file in files if is_wanted(file)]
-    return Outcome(len(files), [describe(file) for file in left], is_lost)
+    return Outcome(len(files), [describe(file) for file in left], [], is_lost)
 
 
 def is_wanted(file: OpenFile) -> bool:
