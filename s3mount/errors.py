@@ -19,6 +19,8 @@
     +-- FileTooLarge             EFBIG         over what S3 can store
     +-- TooManyFiles             ENFILE        no descriptor left for a spool file
     +-- BadDescriptor            EBADF
+    +-- Busy                     EBUSY         a rename of the directory is under way
+    +-- InProgress               EINPROGRESS   it goes on after the deadline, in the background
     +-- StaleObject              ESTALE        the object changed under an open handle
     +-- ConditionFailed          ESTALE        a conditional write met another writer's object
     |   +-- WriteRace            ESTALE        it met another write that is still under way
@@ -165,6 +167,18 @@ class BadDescriptor(FsError):
     """The handle is not open for this."""
 
     errno = errno.EBADF
+
+
+class Busy(FsError):
+    """The name belongs to a directory that is being renamed, and cannot be used until that is done."""
+
+    errno = errno.EBUSY
+
+
+class InProgress(FsError):
+    """The operation goes on in the background: its caller's time is up."""
+
+    errno = errno.EINPROGRESS
 
 
 class StaleObject(FsError):

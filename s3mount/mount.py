@@ -29,6 +29,7 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
 from s3mount.data.budgeted_store import BudgetedStore
 from s3mount.data.descriptors import SpoolDescriptors
+from s3mount.data.job_journal import JobJournal
 from s3mount.data.spool import SpoolDir
 from s3mount.data.spool_bucket import SpoolBucket, remember_bucket
 from s3mount.data.uploader import Uploader
@@ -36,6 +37,7 @@ from s3mount.errors import FsError, StartupError
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
+from s3mount.fs.jobs import Jobs
 from s3mount.fs.open_file import FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Defaults
@@ -213,6 +215,7 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
             part_size=config.part_size,
             concurrency=config.upload_concurrency,
             begun=spool_dir.rows,
+            facts=opened.facts,
         ),
         queue=UploadQueue(
             delay_s=RETRY_S if config.write_back_s is None else config.write_back_s,
@@ -228,6 +231,10 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     errors = RecentErrors()
     files = Files(services, open_files, defaults, opened.descriptors, errors, read_only=config.read_only)
     tree = Tree(services, open_files, defaults, read_only=config.read_only)
+    journal = JobJournal(spool_dir.journal)
+    jobs = await stack.enter_async_context(Jobs.open(services, open_files, tree, journal))
+    if not config.read_only:
+        jobs.find()
     recovery = Recovery(services, open_files)
     leftovers = spool_dir.leftovers()
     if not config.read_only:
@@ -247,7 +254,8 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
         directories=DirectoryHandles(namespace),
         files=files,
         tree=tree,
-        renamer=Renamer(services, open_files, tree),
+        renamer=Renamer(services, open_files, tree, jobs),
+        jobs=jobs,
         attributes=AttributeWriter(services, open_files, files, defaults, read_only=config.read_only),
         errors=errors,
         work_in_background=work_in_background,
@@ -292,6 +300,7 @@ async def _announce(
     await initialised.wait()
     fs.files.device = await session.tune(config.mountpoint)
     log.info("mounted %s at %s", config.source, config.mountpoint)
+    fs.jobs.resume()
     on_ready()
 
 
@@ -319,6 +328,7 @@ async def _drain(config: MountConfig, fs: FileSystem, observer: Observer) -> int
     """
     observer.state = "draining"
     with trio.move_on_after(config.drain_timeout_s):
+        await fs.jobs.drain()
         await fs.files.upload_all()
     left = fs.open_files.unsent()
     for file in left:
@@ -329,7 +339,10 @@ async def _drain(config: MountConfig, fs: FileSystem, observer: Observer) -> int
             file.node.path(),
             path,
         )
-    return Exit.NOT_DRAINED if left or fs.open_files.has_lost() else Exit.OK
+    jobs = fs.jobs.summaries()
+    for job in jobs:
+        log.error("the rename of %r to %r is not finished: the next mount goes on with it", job.old, job.new)
+    return Exit.NOT_DRAINED if left or jobs or fs.open_files.has_lost() else Exit.OK
 
 
 def _note_bucket(spool_dir: SpoolDir, config: MountConfig, endpoint_url: str) -> None:

@@ -55,6 +55,12 @@ def is_made_of(stat: ObjectStat, parts: Sequence[PartTag]) -> bool:
     return (etag is not None and same_etag(stat.etag, etag)) or (crc32 is not None and found == crc32)
 
 
+def has_bytes_of(stat: ObjectStat, source: ObjectStat) -> bool:
+    """Return whether the object certainly has the bytes of *source*, as a copy made in one request has."""
+    same_crc32 = stat.crc32 is not None and stat.crc32 == source.crc32
+    return stat.size == source.size and (same_etag(stat.etag, source.etag) or same_crc32)
+
+
 def etag_of_parts(parts: Sequence[PartTag]) -> str | None:
     """Return the ETag that S3 gives an object of *parts*; None where their ETags are no MD5 (SSE-KMS)."""
     digest = hashlib.md5(usedforsecurity=False)

@@ -181,6 +181,10 @@ class SpoolDir:
         """Return the rows of all files that somebody still needs, the oldest first."""
         return [record for record in self._rows.all() if record.state is not SpoolState.DONE]
 
+    def at_rest(self) -> list[SpoolRecord]:
+        """Return the rows of those of them that are not open here, the oldest first."""
+        return [record for record in self.records() if record.id not in self._files]
+
     def leftovers(self) -> list[Leftover]:
         """Return what earlier mounts left and this one found at its start, the oldest first."""
         return list(self._leftovers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from s3mount.core.answers import same_etag
+from s3mount.core.contents import has_bytes_of
 from s3mount.core.objects import (
     ByteRange,
     FileSlice,
@@ -16,6 +18,7 @@ from s3mount.core.objects import (
     WriteCondition,
 )
 from s3mount.core.parts import MAX_SINGLE_BYTES, MIB, SingleCopy, SinglePut, copy_plan, plan
+from s3mount.core.server_facts import ServerFacts
 from s3mount.core.spool_record import NO_CONDITION, Fingerprint
 from s3mount.data.uploader_begin import Begun
 from s3mount.data.uploader_ledger import BegunList, MemoryLedger, UploadLedger
@@ -29,6 +32,10 @@ from s3mount.store.base import ObjectStore
 log = logging.getLogger(__name__)
 
 __all__ = ["ABORT_GRACE_S", "ATTEMPTS", "OpenDescriptor", "Source", "UploadLedger", "Uploader"]
+
+
+NO_FACTS = ServerFacts()
+"""Of a server that nobody has tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Uploader:
         backoff_s: the longest wait before the second try; it doubles with each.
         begun: the list of the uploads that the next mount must abort if this process ends before them;
             None makes none.
+        facts: what the server honours.
     """
 
     def __init__(
@@ -66,7 +74,9 @@ class Uploader:
         single_copy_max: int = MAX_SINGLE_BYTES,
         backoff_s: float = 0.5,
         begun: BegunList | None = None,
+        facts: ServerFacts = NO_FACTS,
     ) -> None:
+        self.facts = facts
         self._store = store
         self._part_size = part_size
         self._single_put_max = part_size if single_put_max is None else single_put_max
@@ -130,28 +140,44 @@ class Uploader:
         return await self._parts.run(job, self._begun.ledger(key) if ledger is None else ledger)
 
     async def copy(
-        self, source: ObjectStat, target_key: str, headers: ObjectHeaders | None = None
+        self,
+        source: ObjectStat,
+        target_key: str,
+        headers: ObjectHeaders | None = None,
+        *,
+        if_none_match: bool = False,
     ) -> WriteAnswer:
         """Copy the version *source* to *target_key* inside the server.
 
         Args:
             headers: the target's; None keeps the source's.
+            if_none_match: there must be no target. Where the server honours that of no CopyObject, the
+                copy is made of one part, so that a crash leaves no upload that nobody knows.
 
         Cancel: as for :meth:`upload`.
-        Raises: NotFound, ConditionFailed (the source is another object by now), what the store raises.
+        Raises: NotFound, ConditionFailed (the source is another object by now, or there is a target), what
+            the store raises.
         """
-        decided = copy_plan(
-            source.size, part_size=self._copy_part_size, single_copy_max=self._single_copy_max
-        )
+        condition = WriteCondition(if_none_match=if_none_match)
+        single_copy_max = self._single_copy_max
+        if if_none_match and self.facts.copy_creates_once and not self.facts.copy_if_none_match:
+            source = await self._asked(source)
+            if not source.size:
+                return await self._put_empty(target_key, headers or source.headers, condition)
+            if not source.has_tags:  # which only CopyObject keeps
+                single_copy_max = 0
+        decided = copy_plan(source.size, part_size=self._copy_part_size, single_copy_max=single_copy_max)
         if isinstance(decided, SingleCopy):
-            return await self._single_copy(source, target_key, headers)
+            return await self._single_copy(source, target_key, headers, condition)
         if headers is None:
-            headers = await self._headers_of(source)
+            # An upload in parts inherits none.
+            described = source if source.headers is not None else await self._asked(source)
+            headers = described.headers or ObjectHeaders()
 
         async def send(upload: MultipartUpload, number: int, span: ByteRange) -> PartTag:
             return await self._store.copy_part(upload, number, source.key, span, if_match=source.etag)
 
-        job = PartsJob(target_key, headers, decided, NO_CONDITION, send, None)
+        job = PartsJob(target_key, headers, decided, condition, send, None)
         return await self._parts.run(job, self._begun.ledger(target_key))
 
     async def has(self, key: str, source: Source) -> WriteAnswer | None:
@@ -196,30 +222,67 @@ class Uploader:
 
         return await publish(self._requests, Write(key, condition, put, is_ours, fingerprint), ledger)
 
-    async def _single_copy(
-        self, source: ObjectStat, target_key: str, headers: ObjectHeaders | None
+    async def _put_empty(
+        self, key: str, headers: ObjectHeaders | None, condition: WriteCondition
     ) -> WriteAnswer:
-        async def copy() -> WriteAnswer:
+        """Make the copy of an object without bytes: no part can be copied of it."""
+
+        async def put(condition: WriteCondition) -> WriteAnswer:
+            made = headers or ObjectHeaders()
+            return await self._store.put(
+                key, b"", made, if_match=condition.if_match, if_none_match=condition.if_none_match
+            )
+
+        async def is_ours(stat: ObjectStat) -> bool:
+            return not stat.size and _has_metadata(stat, headers)
+
+        return await publish(self._requests, Write(key, condition, put, is_ours, _nothing), MemoryLedger())
+
+    async def _single_copy(
+        self,
+        source: ObjectStat,
+        target_key: str,
+        headers: ObjectHeaders | None,
+        condition: WriteCondition,
+    ) -> WriteAnswer:
+        async def copy(condition: WriteCondition) -> WriteAnswer:
             return await self._store.copy(
                 source.key,
                 target_key,
                 if_match=source.etag,
                 headers=headers,
                 storage_class=source.storage_class if headers is None else headers.storage_class,
+                if_none_match=condition.if_none_match,
             )
 
+        async def is_ours(stat: ObjectStat) -> bool:
+            asked = await self._store.head(source.key, checksum=True)
+            is_same = same_etag(asked.etag, source.etag) and has_bytes_of(stat, asked)
+            return is_same and _has_metadata(stat, headers or asked.headers)
+
+        if condition.if_none_match:
+            write = Write(target_key, condition, copy, is_ours, _nothing)
+            return await publish(self._requests, write, MemoryLedger())
         # Onto itself, the first try may have changed the ETag that the second would ask for.
         attempts = 1 if source.key == target_key else ATTEMPTS
-        answer = await self._requests.repeated(copy, attempts)
+        answer = await self._requests.repeated(lambda: copy(condition), attempts)
         if not answer.etag:
             raise BadAnswer(f"copy to {target_key}: no ETag")
         return answer
 
-    async def _headers_of(self, source: ObjectStat) -> ObjectHeaders:
-        """Return the source's headers: an upload in parts inherits none."""
-        if source.headers is not None:
-            return source.headers
+    async def _asked(self, source: ObjectStat) -> ObjectStat:
+        """Return *source* as a HEAD describes it. Raises: NotFound, ConditionFailed (it has changed)."""
         asked = await self._store.head(source.key)
-        if asked.etag != source.etag:
+        if not same_etag(asked.etag, source.etag):
             raise ConditionFailed(f"{source.key} is another object by now")
-        return asked.headers or ObjectHeaders()
+        return asked
+
+
+async def _nothing() -> None:
+    """Tell nothing of an object: no later try will ask whether a copy is there."""
+
+
+def _has_metadata(stat: ObjectStat, headers: ObjectHeaders | None) -> bool:
+    wanted = {} if headers is None else headers.metadata
+    found = {} if stat.headers is None else stat.headers.metadata
+    return dict(found) == {name.lower(): value for name, value in wanted.items()}

@@ -61,10 +61,12 @@ class AttributeWriter:
     async def change(self, node: Node, change: AttributeChange, number: int | None) -> None:
         """Change *node*; *number* is the handle that the caller had, if any.
 
-        Raises: NotPermitted (set-uid bits), ReadOnly, NotFound, StaleObject, what the store raises.
+        Raises: NotPermitted (set-uid bits), ReadOnly, Busy, NotFound, StaleObject, what the store raises.
         """
         if self._read_only:
             raise ReadOnly(f"{node.path()}: the mount is read-only")
+        if node.parent is not None:
+            self._services.namespace.busy.check_change(node.parent.location, node.name)
         if change.size is not None and isinstance(node, FileNode):
             await self._files.truncate(node, change.size, number)
         if change.is_stored:

@@ -64,10 +64,12 @@ class Files:
         """Open *node*; return the handle's number and whether the kernel's pages are still true.
 
         Raises: StaleObject (the name leads to another version by now, or nowhere: the kernel looks it up
-        once more and goes by that), ReadOnly, TooManyFiles, what the store raises.
+        once more and goes by that), ReadOnly, Busy, TooManyFiles, what the store raises.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY and self._read_only:
             raise ReadOnly(f"{node.path()}: the mount is read-only")
+        if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
+            self._namespace.busy.check_key(node.key)
         try:
             await self._namespace.refresh(node)
         except NotFound as exc:
@@ -98,10 +100,12 @@ class Files:
 
         One that came up since the kernel looked is opened instead, unless *flags* have O_EXCL.
 
-        Raises: AlreadyExists, InvalidArgument, NameTooLong, IllegalName, ReadOnly, NoSpace, TooManyFiles.
+        Raises: AlreadyExists, InvalidArgument, NameTooLong, IllegalName, ReadOnly, NoSpace, TooManyFiles,
+        Busy.
         """
         if self._read_only:
             raise ReadOnly(f"{parent.path()}: the mount is read-only")
+        self._namespace.busy.check_change(parent.location, name)
         key = target_for_new(parent, name).new_file_key()
         there = parent.children.get(name)
         if isinstance(there, FileNode) and not flags & os.O_EXCL:

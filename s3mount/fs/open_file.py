@@ -173,7 +173,7 @@ class OpenFile:
             # Whatever the background met, the caller is told now how it stands.
             self.error = None
             if self.is_unsent and self.spool is not None:
-                await self._upload(self.spool, self.node.key, self._condition())
+                await self._upload(self.spool, self.node.key, self.write_condition())
 
     async def upload_in_background(self) -> None:
         """As :meth:`upload`, but gives way to who wants to change the file, and keeps the error for a close.
@@ -185,7 +185,7 @@ class OpenFile:
                 if self.spool is None or not self.is_waiting:
                     return  # written to again, sent, or unlinked
                 try:
-                    await self._upload(self.spool, self.node.key, self._condition())
+                    await self._upload(self.spool, self.node.key, self.write_condition())
                 except FsError as exc:
                     self.error = exc
         self._in_background = None
@@ -245,16 +245,29 @@ class OpenFile:
         node.ctime_ns = record.changed_ns
         node.is_local = node.may_be_stored = True
 
-    def follow_name(self, key: str, condition: WriteCondition | None = None) -> None:
+    def follow_name(
+        self, key: str, condition: WriteCondition | None = None, *, base: ObjectStat | None = None
+    ) -> None:
         """Let the journal say that what is unsent is to become *key*. Caller holds the lock.
 
-        *condition*: what must hold of that key; None leaves it.
-        Raises: NoSpace, FsError (the journal's disk).
+        Args:
+            condition: what must hold of that key; None leaves it.
+            base: where the object underneath lies then; None leaves it.
+
+        Raises: NoSpace, FsError (the journal's disk); nothing has changed then.
         """
-        if condition is not None:
-            self.condition = condition
-        if self.spool is not None and self.is_unsent:
-            self.spool.rekey(key, self._condition(), base=self.base)
+        if self.spool is None or not self.is_unsent:
+            return
+        condition = self.condition if condition is None else condition
+        base = self.base if base is None else base
+        self.spool.rekey(key, _condition_over(base, key) if condition is None else condition, base=base)
+        self.condition = condition
+
+    def keep_name(self, key: str, condition: WriteCondition | None) -> None:
+        """Undo :meth:`follow_name`: the file stays *key*, and *condition* is what was set before."""
+        self.condition = condition
+        with suppress(FsError):  # what cannot be recorded now is when the file is sent
+            self.follow_name(key)
 
     def check_conflict(self) -> None:
         """Raise ConditionFailed if what was written here has lost against somebody else's object."""
@@ -269,14 +282,9 @@ class OpenFile:
     def _kept_at(self) -> str:
         return "" if self.spool is None else f"what was written here is in {self.spool.path}"
 
-    def _condition(self) -> WriteCondition:
+    def write_condition(self) -> WriteCondition:
         """Return what must hold of the key for the upload not to undo somebody else's work."""
-        if self.condition is not None:
-            return self.condition
-        if self.base is not None:
-            return WriteCondition(if_match=self.base.etag)
-        # A directory's marker, without bytes, is no file that anybody else has made.
-        return WriteCondition(if_none_match=not self.node.key.endswith("/"))
+        return _condition_over(self.base, self.node.key) if self.condition is None else self.condition
 
     async def _upload(self, spool: SpoolFile, key: str, condition: WriteCondition) -> None:
         if spool.poison is not None:
@@ -407,7 +415,7 @@ class OpenFile:
                     SpoolState.QUEUED,
                     key=key,
                     headers=await self.pending_headers(key),
-                    condition=self._condition(),
+                    condition=self.write_condition(),
                     cause="" if failure is None else str(failure),
                     is_failure=isinstance(failure, Exception),
                 )
@@ -543,6 +551,13 @@ class Handle:
         self.readahead = readahead
         self.reader: ObjectReader | None = None
         self.pid = pid
+
+
+def _condition_over(base: ObjectStat | None, key: str) -> WriteCondition:
+    if base is not None:
+        return WriteCondition(if_match=base.etag)
+    # A directory's marker, without bytes, is no file that anybody else has made.
+    return WriteCondition(if_none_match=not key.endswith("/"))
 
 
 def stat_of(key: str, size: int, answer: WriteAnswer, headers: ObjectHeaders | None) -> ObjectStat:

@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 import trio
 
-from s3mount.core.attributes import Attributes, to_metadata
-from s3mount.core.content_types import for_key
+from s3mount.core.keys import Location
 from s3mount.core.objects import ObjectStat, WriteCondition
 from s3mount.errors import (
     AlreadyExists,
+    ConditionFailed,
+    DirectoryNotEmpty,
     FsError,
     InvalidArgument,
     IsADirectory,
     NotADirectory,
     NotFound,
-    StoreError,
-    collapsed,
 )
 from s3mount.fs.files import target_for_new
-from s3mount.fs.open_file import FileServices, OpenFile, stat_of
+from s3mount.fs.jobs import Jobs
+from s3mount.fs.open_file import FileServices, OpenFile
 from s3mount.fs.open_files import OpenFiles
+from s3mount.fs.rename_copy import Copier
+from s3mount.fs.rename_tree import Place
 from s3mount.fs.tree import Tree, may_be_in_store
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
-from s3mount.meta.observations import stored_attributes
+from s3mount.meta.observations import has_local_files
 
 log = logging.getLogger(__name__)
 
-#: DeleteObjects takes no more keys in one request.
-DELETE_BATCH = 1000
-#: Copies of a directory's objects under way at once; the store's own limit is what counts.
-COPIES_AT_ONCE = 16
+UNDO_S = 30
+"""How long taking a copy back may keep the caller."""
+
+QUICKLY_COPIED = 8 * 1024 * 1024
+"""Servers copy so many bytes in about the time of one request."""
 
 
 class Renamer:
     """Carries out rename."""
 
-    def __init__(self, services: FileServices, open_files: OpenFiles, tree: Tree) -> None:
+    def __init__(self, services: FileServices, open_files: OpenFiles, tree: Tree, jobs: Jobs) -> None:
         self._services = services
         self._store = services.store
         self._namespace = services.namespace
-        self._table = services.namespace.table
+        self._copier = Copier(services.store, services.uploader)
         self._open_files = open_files
         self._tree = tree
+        self._jobs = jobs
+        self._deletes_matching = services.uploader.facts.delete_if_match
 
     async def rename(
         self,
@@ -60,37 +62,59 @@ class Renamer:
         """Move *name* to *new_name*, replacing a file or an empty directory there.
 
         Raises: NotFound, AlreadyExists (no_replace), IsADirectory, NotADirectory, DirectoryNotEmpty,
-        InvalidArgument (a directory into itself), what the store raises. After a failure the old name
-        has everything it had.
+        InvalidArgument (a directory into itself), Busy, what the store raises: then the old name has
+        everything it had. InProgress (a directory's rename that takes longer than its deadline goes on).
         """
-        self._tree.check_writable(parent)
+        self._tree.check_writable(parent, name)
+        self._tree.check_writable(new_parent, new_name)
         node = await self._namespace.existing(parent, name)
-        replaced = await self._find(new_parent, new_name, force=no_replace)
+        if no_replace:
+            replaced = None
+            await self._check_free(node, new_parent, new_name)
+        else:
+            replaced = await self._find(new_parent, new_name)
         if replaced is node:
             return
-        if no_replace and replaced is not None:
-            raise AlreadyExists(replaced.path())
         with self._namespace.changing((parent, name), (new_parent, new_name)):
             if isinstance(node, FileNode):
                 if isinstance(replaced, DirectoryNode):
                     raise IsADirectory(replaced.path())
-                await self._rename_file(node, new_parent, new_name, replaced)
+                await self._rename_file(node, new_parent, new_name, replaced, no_replace=no_replace)
                 return
             assert isinstance(node, DirectoryNode)
-            if replaced is not None:
-                if not isinstance(replaced, DirectoryNode):
-                    raise NotADirectory(replaced.path())
-                await self._tree.check_empty(replaced)
-            await self._rename_directory(node, new_parent, new_name, replaces=replaced is not None)
+            if replaced is not None and not isinstance(replaced, DirectoryNode):
+                raise NotADirectory(replaced.path())
+            await self._rename_directory(node, new_parent, new_name, replaced, no_replace=no_replace)
 
-    async def _find(self, parent: DirectoryNode, name: bytes, *, force: bool) -> Node | None:
+    async def _check_free(self, node: Node, parent: DirectoryNode, name: bytes) -> None:
+        """Look whether the name to be given to *node* is free, as far as its copy will not find out.
+
+        Raises: AlreadyExists, what the store raises.
+        """
+        force = True
+        if isinstance(node, FileNode) and node.stat is not None:
+            # The copy creates the object or fails; a directory of that name it does not see.
+            force = await self._find(parent, name) is not None
+            directory = target_for_new(parent, name).new_directory()
+            if not force and await self._namespace.holds_keys(directory):
+                raise AlreadyExists(f"{parent.path()}: {name!r} is a directory by now")
+        if force and (there := await self._find(parent, name, force=True)) is not None:
+            raise AlreadyExists(there.path())
+
+    async def _find(self, parent: DirectoryNode, name: bytes, *, force: bool = False) -> Node | None:
         try:
             return await self._namespace.lookup(parent, name, force=force)
         except NotFound:
             return None
 
     async def _rename_file(
-        self, node: FileNode, new_parent: DirectoryNode, new_name: bytes, replaced: Node | None
+        self,
+        node: FileNode,
+        new_parent: DirectoryNode,
+        new_name: bytes,
+        replaced: Node | None,
+        *,
+        no_replace: bool,
     ) -> None:
         new_key = target_for_new(new_parent, new_name).new_file_key()
         if isinstance(replaced, FileNode):
@@ -99,8 +123,12 @@ class Renamer:
         try:
             file.make_way()
             async with file.lock:
+                if node.parent is None:
+                    raise NotFound(f"{node.key!r} was removed by somebody else")
                 if node.stat is not None:
-                    await self._move_object(file, new_key, replaces=replaced is not None)
+                    await self._move_object(
+                        file, new_key, replaces=replaced is not None, no_replace=no_replace
+                    )
                 else:
                     await self._move_spool(file, new_key, replaced)
                 old_replaced = self._open_files.file_of(replaced) if isinstance(replaced, FileNode) else None
@@ -131,67 +159,78 @@ class Renamer:
             await self._tree.keep_alive(node.parent, node)
             await self._store.delete(old_key)
 
-    async def _move_object(self, file: OpenFile, new_key: str, *, replaces: bool) -> None:
+    async def _move_object(self, file: OpenFile, new_key: str, *, replaces: bool, no_replace: bool) -> None:
         """Copy the object of *file* to *new_key* and delete the old one. Caller holds the lock."""
         node, old = file.node, file.base
         assert old is not None and node.parent is not None
-        stat = await self._copy(old, new_key, node)
+        condition = file.condition
+        source = await self._copier.described(old)
+        shown_ns = node.mtime_ns if source.etag == old.etag else source.last_modified_ns
+        try:
+            stat, stored = await self._copier.copy(source, new_key, shown_ns, if_none_match=no_replace)
+        except ConditionFailed:
+            if no_replace and await self._is_there(new_key):
+                raise AlreadyExists(f"{new_key!r} is there by now") from None
+            raise
+        if not node.is_local:
+            node.attributes = stored
         try:
             await self._tree.keep_alive(node.parent, node)
+            file.follow_name(new_key, WriteCondition(if_match=stat.etag), base=stat)
         except FsError:
             if not replaces:
-                await self._undo([new_key])
+                await self._undo(stat)
             raise
-        await self._delete_source(old.key, new_key, replaces=replaces)
+        try:
+            await self._delete_source(source, stat, replaces=replaces)
+        except FsError:
+            file.keep_name(old.key, condition)
+            raise
         file.moved(stat)
-        file.follow_name(new_key)
         self._open_files.repoint_all(file)
 
-    async def _delete_source(self, old_key: str, new_key: str, *, replaces: bool) -> None:
-        """Delete what was copied to *new_key*; where that fails, one of the two stays, whatever happened.
+    async def _delete_source(self, source: ObjectStat, copy: ObjectStat, *, replaces: bool) -> None:
+        """Delete the version that was copied; where that fails, one of the two stays, whatever happened.
 
         A delete without an answer may have been carried out, so the copy goes only if the source is seen
-        to be there still, and never if it took the place of another object.
+        to be there still, and never if it took the place of another object. Killed between copy and
+        delete, both are there: nothing is lost, and no job is needed.
         """
+        # The copy has just named the version. Where DELETE cannot, a HEAD tells more than that only if the
+        # copy took its time.
+        names_version = self._deletes_matching or source.size > QUICKLY_COPIED
         try:
-            await self._store.delete(old_key)
+            await self._store.delete(source.key, if_match=source.etag if names_version else None)
         except FsError:
-            try:
-                await self._store.head(old_key)
-            except NotFound:
+            if not await self._is_there(source.key):
                 return
             if not replaces:
-                await self._undo([new_key])
+                await self._undo(copy)
             raise
 
-    async def _copy(self, old: ObjectStat, new_key: str, node: FileNode | None) -> ObjectStat:
-        """Copy one object, with the time that it shows: the copy's own Last-Modified is now."""
-        headers = old.headers
-        if headers is None:
-            old = await self._store.head(old.key)
-            headers = old.headers
-            assert headers is not None
-        stored = stored_attributes(replace(old, headers=headers)) or Attributes()
-        if stored.mtime_ns is None:
-            shown = old.last_modified_ns if node is None else node.mtime_ns
-            stored = replace(stored, mtime_ns=shown)
-            is_directory = old.key.endswith("/")
-            metadata = to_metadata(headers.metadata, stored, is_directory=is_directory)
-            headers = replace(headers, metadata=metadata)
-        if headers.content_type in (None, for_key(old.key)):
-            # Given by the old name's extension, as of a program's temporary file: the new name knows better.
-            headers = replace(headers, content_type=for_key(new_key))
-        if old.size == 0 and old.key.endswith("/"):
-            # SeaweedFS lists a directory's marker and says of its copy that there is none.
-            answer = await self._store.put(new_key, b"", headers)
-        else:
-            answer = await self._services.uploader.copy(old, new_key, headers)
-        if node is not None and not node.is_local:
-            node.attributes = stored
-        return stat_of(new_key, old.size, answer, headers)
+    async def _is_there(self, key: str) -> bool:
+        try:
+            await self._store.head(key)
+        except NotFound:
+            return False
+        return True
+
+    async def _undo(self, copy: ObjectStat) -> None:
+        """Delete the copy of what stays where it was; one that cannot be deleted is left and logged."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + UNDO_S):
+            try:
+                await self._store.delete(copy.key, if_match=copy.etag)
+            except FsError as exc:
+                log.warning("the copy %r of a rename that failed is left behind: %s", copy.key, exc)
 
     async def _rename_directory(
-        self, node: DirectoryNode, new_parent: DirectoryNode, new_name: bytes, *, replaces: bool
+        self,
+        node: DirectoryNode,
+        new_parent: DirectoryNode,
+        new_name: bytes,
+        replaced: DirectoryNode | None,
+        *,
+        no_replace: bool,
     ) -> None:
         """Copy every object under the prefix, then delete the old ones; open files come along."""
         location = target_for_new(new_parent, new_name).new_directory()
@@ -200,120 +239,23 @@ class Renamer:
             raise InvalidArgument(f"{node.path()} is a part of longer names")
         if new_prefix.startswith(old_prefix):
             raise InvalidArgument(f"{node.path()} into itself")
-        assert node.parent is not None
-        async with self._held(old_prefix) as files:
-            copied = await self._copy_all(old_prefix, new_prefix, replaces=replaces)
-            try:
-                await self._tree.keep_alive(node.parent, node)
-                await self._delete_all(with_markers([old.key for old, _ in copied], old_prefix))
-            except FsError as exc:
-                log.error(
-                    "%s is whole at %s too, and could not be deleted here: %s", node.path(), new_prefix, exc
-                )
-                raise
-            self._namespace.move(node, new_parent, new_name)
-            self._follow(node, {stat.key: stat for _, stat in copied}, files)
-            for file in files:
-                file.follow_name(file.node.key)
+        keeps_top = await self._find_empty(location, replaced, no_replace=no_replace)
+        if node.parent is None:
+            raise NotFound(f"{old_prefix!r} was removed by somebody else")
+        place = Place(node, node.parent, node.name, new_parent, new_name)
+        await self._jobs.rename(old_prefix, new_prefix, place, keeps_top=keeps_top)
 
-    @asynccontextmanager
-    async def _held(self, prefix: str) -> AsyncIterator[list[OpenFile]]:
-        """Hold the locks of all open files under *prefix*, in inode order."""
-        async with AsyncExitStack() as stack:
-            files = self._open_files.below(prefix)
-            for file in files:
-                file.make_way()
-                await stack.enter_async_context(file.lock)
-            yield files
+    async def _find_empty(
+        self, location: Location, replaced: DirectoryNode | None, *, no_replace: bool
+    ) -> bool:
+        """Ask whether an empty directory is at *location*; whatever is there counts, known here or not.
 
-    async def _copy_all(
-        self, old_prefix: str, new_prefix: str, *, replaces: bool
-    ) -> list[tuple[ObjectStat, ObjectStat]]:
-        """Copy the subtree; on any failure delete the copies made so far.
-
-        *replaces*: an empty directory is there already, and stays then.
-
-        Returns: (old, new) of each object.
+        Raises: DirectoryNotEmpty, AlreadyExists (no_replace), what the store raises.
         """
-        copied: list[tuple[ObjectStat, ObjectStat]] = []
-        limiter = trio.CapacityLimiter(COPIES_AT_ONCE)
-        known = self._known_nodes(old_prefix)
-
-        async def copy_one(old: ObjectStat) -> None:
-            async with limiter:
-                node = known.get(old.key)
-                if node is not None and node.stat is not None and node.stat.etag == old.etag:
-                    old = replace(old, headers=old.headers or node.stat.headers)
-                else:
-                    node = None
-                copied.append((old, await self._copy(old, new_prefix + old.key[len(old_prefix) :], node)))
-
-        try:
-            token: str | None = None
-            while True:
-                page = await self._store.list_page(old_prefix, delimiter="", token=token)
-                with collapsed():
-                    async with trio.open_nursery() as nursery:
-                        for stat in page.objects:
-                            nursery.start_soon(copy_one, stat)
-                if not page.truncated:
-                    return copied
-                token = page.next_token
-        except BaseException:
-            copies = with_markers([new.key for _, new in copied], new_prefix)
-            await self._undo(copies - {new_prefix} if replaces else copies)
-            raise
-
-    def _known_nodes(self, prefix: str) -> dict[str, FileNode]:
-        return {
-            node.key: node
-            for node in self._table.nodes()
-            if isinstance(node, FileNode) and node.is_linked and node.key.startswith(prefix)
-        }
-
-    async def _delete_all(self, keys: Iterable[str]) -> None:
-        # What is below a marker goes before it: SeaweedFS says that a marker is deleted and keeps it
-        # while anything is below.
-        ordered = sorted(keys, reverse=True)
-        for start in range(0, len(ordered), DELETE_BATCH):
-            left = await self._store.delete_many(ordered[start : start + DELETE_BATCH])
-            if left:
-                raise StoreError(f"{len(left)} object(s) could not be deleted, {left[0]!r} among them")
-
-    async def _undo(self, copies: Collection[str]) -> None:
-        """Delete copies of what stays where it was; one that cannot be deleted is left and logged."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
-            try:
-                await self._delete_all(copies)
-            except FsError as exc:
-                log.warning(
-                    "copies of a rename that failed are left behind, %r among them: %s", min(copies), exc
-                )
-
-    def _follow(self, node: DirectoryNode, new: dict[str, ObjectStat], files: list[OpenFile]) -> None:
-        """Let the nodes and handles below *node* speak of the copies."""
-        if node.location.prefix in new:
-            node.has_marker = True
-        held = {file.node.inode: file for file in files}
-        for below in node.descendants():
-            if not isinstance(below, FileNode) or (stat := new.get(below.key)) is None:
-                continue
-            file = held.get(below.inode)
-            keeps_pages = below.stat is not None and below.pages_etag == below.stat.etag
-            below.stat = stat
-            below.is_own = True
-            below.pages_etag = stat.etag if keeps_pages else None
-            if file is not None:
-                file.base = stat
-                self._open_files.repoint_all(file)
-
-
-def with_markers(keys: list[str], prefix: str) -> set[str]:
-    """Return *keys* and the markers of all directories that they lie in, from *prefix* on.
-
-    SeaweedFS goes on listing a directory whose last key was deleted, until its marker is deleted,
-    though it may have none.
-    """
-    slashes = ((key, place) for key in keys for place, character in enumerate(key) if character == "/")
-    markers = {key[: place + 1] for key, place in slashes if place + 1 >= len(prefix)}
-    return markers.union(keys)
+        page = await self._store.list_page(location.prefix, delimiter="", max_keys=2)
+        others = [stat for stat in page.objects if stat.key != location.marker_key or stat.size]
+        if others or (replaced is not None and has_local_files(replaced)):
+            raise DirectoryNotEmpty(location.prefix)
+        if no_replace and page.objects:
+            raise AlreadyExists(location.prefix)
+        return bool(page.objects)

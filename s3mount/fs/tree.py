@@ -48,14 +48,15 @@ class Tree:
         self._defaults = defaults
         self._read_only = read_only
 
-    def check_writable(self, node: Node) -> None:
-        """Raise ReadOnly if nothing may be changed here."""
+    def check_writable(self, parent: DirectoryNode, name: bytes) -> None:
+        """Raise ReadOnly if nothing may be changed here, Busy if *name* is part of a rename under way."""
         if self._read_only:
-            raise ReadOnly(f"{node.path()}: the mount is read-only")
+            raise ReadOnly(f"{parent.path()}: the mount is read-only")
+        self._namespace.busy.check_change(parent.location, name)
 
     async def mkdir(self, parent: DirectoryNode, name: bytes, mode: int, caller: Caller) -> DirectoryNode:
         """Make a directory: one PUT of its marker, which keeps it alive while it is empty."""
-        self.check_writable(parent)
+        self.check_writable(parent, name)
         location = target_for_new(parent, name).new_directory()
         if name in parent.children:
             raise AlreadyExists(f"{parent.path()}: {name!r} is there")
@@ -78,7 +79,7 @@ class Tree:
 
         Raises: DirectoryNotEmpty, NotADirectory, NotFound.
         """
-        self.check_writable(parent)
+        self.check_writable(parent, name)
         node = await self._namespace.existing(parent, name)
         if not isinstance(node, DirectoryNode):
             raise NotADirectory(node.path())
@@ -96,7 +97,7 @@ class Tree:
 
     async def symlink(self, parent: DirectoryNode, name: bytes, target: bytes, caller: Caller) -> FileNode:
         """Make a symbolic link: an object whose body is the target, marked in its mode as s3fs does."""
-        self.check_writable(parent)
+        self.check_writable(parent, name)
         if len(target) > MAX_TARGET:
             raise NameTooLong(f"link target of {len(target)} bytes")
         key = target_for_new(parent, name).new_file_key()
@@ -135,7 +136,7 @@ class Tree:
 
         Raises: IsADirectory, NotFound, what the store raises.
         """
-        self.check_writable(parent)
+        self.check_writable(parent, name)
         node = await self._namespace.existing(parent, name)
         if not isinstance(node, FileNode):
             raise IsADirectory(node.path())

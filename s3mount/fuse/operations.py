@@ -22,6 +22,7 @@ from s3mount.errors import (
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
+from s3mount.fs.jobs import Jobs
 from s3mount.fs.open_file import Buffer, FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.recent_errors import RecentErrors
@@ -54,6 +55,7 @@ class FileSystem:
     renamer: Renamer
     attributes: AttributeWriter
     errors: RecentErrors
+    jobs: Jobs
     work_in_background: Callable[[], Awaitable[None]]
     """Sends what no program waits for; runs until it is cancelled, when the mount is gone."""
 

@@ -18,6 +18,7 @@ from s3mount.core.listing import ListingReader
 from s3mount.core.objects import ListPage, ObjectStat
 from s3mount.errors import NotFound, StaleObject, Unreachable, collapsed
 from s3mount.meta.attribute_filler import AttributeFiller
+from s3mount.meta.busy_names import BusyNames
 from s3mount.meta.directory_stream import DirectoryStream, Page
 from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
 from s3mount.meta.observations import (
@@ -56,6 +57,7 @@ class Namespace:
         self.table = table
         self.policy = policy
         self.filler = AttributeFiller(store, policy)
+        self.busy = BusyNames()
         self._store = store
         self._clock = clock
         self._breaker = breaker
@@ -66,8 +68,9 @@ class Namespace:
         """Return the node under *name*, its attributes known as far as the policy goes.
 
         *force*: ask the store whatever is known.
-        Raises: NotFound, NameTooLong, IllegalName, what the store raises.
+        Raises: NotFound, NameTooLong, IllegalName, Busy, what the store raises.
         """
+        self.busy.check_look(parent.location, name)
         child = self._known(parent, name, force)
         if child is None:
             target = resolve(parent.location, name)
@@ -122,6 +125,8 @@ class Namespace:
 
     def time_left_s(self, node: Node) -> float:
         """Return how long the kernel may believe what it is told of *node*, in seconds."""
+        if isinstance(node, DirectoryNode) and self.busy.is_top(node.location.prefix):
+            return 0.0
         if node.is_root or (isinstance(node, FileNode) and node.is_local):
             return self.policy.ttl_s
         return min(self.policy.ttl_s, max(0.0, node.fresh_until - self._clock()))

@@ -24,6 +24,7 @@ from s3mount.core.objects import (
     WriteAnswer,
     WriteCondition,
 )
+from s3mount.core.server_facts import ServerFacts
 from s3mount.data.uploader import ATTEMPTS, OpenDescriptor, Uploader
 from s3mount.errors import (
     AccessDenied,
@@ -498,6 +499,71 @@ def test_a_large_copy_of_a_changed_source_leaves_nothing(known: bool) -> None:
         with pytest.raises(ConditionFailed):
             await uploader.copy(stat if known else replace(stat, headers=None), "b")
         assert store.keys() == ["a"]
+        assert store.uploads() == []
+
+    run(main)
+
+
+HONOURED = ServerFacts(copy_if_none_match=True)
+IN_PARTS = ServerFacts(complete_if_none_match=True, put_if_none_match=True)
+
+
+@pytest.mark.parametrize("facts", [HONOURED, IN_PARTS], ids=["CopyObject", "in parts"])
+@pytest.mark.parametrize("body", [b"", b"data"], ids=["empty", "some"])
+def test_a_copy_that_may_not_replace_creates_or_fails(facts: ServerFacts, body: bytes) -> None:
+    """Bytes and headers are the source's; a target that is there stays, and no upload is left."""
+
+    async def main() -> None:
+        ignores = set() if facts is HONOURED else {"copy_if_none_match"}
+        store = MemoryStore(ignores=ignores)
+        stat = store.store("a", body, TYPED)
+        uploader = Uploader(store, facts=facts)
+        answer = await uploader.copy(stat, "b", if_none_match=True)
+        assert (store.body("b"), store.stat("b").headers) == (body, TYPED)
+        assert answer.etag == store.stat("b").etag
+        store.store("c", b"theirs")
+        with pytest.raises(ConditionFailed):
+            await uploader.copy(stat, "c", if_none_match=True)
+        assert store.body("c") == b"theirs"
+        store.store("a", b"changed")
+        with pytest.raises(ConditionFailed):
+            await uploader.copy(stat, "d", if_none_match=True)
+        assert store.keys() == ["a", "b", "c"]
+        assert store.uploads() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("facts", "method", "body"),
+    [(HONOURED, "copy", b"data"), (IN_PARTS, "complete_multipart", b"data"), (IN_PARTS, "put", b"")],
+    ids=["CopyObject", "in parts", "empty"],
+)
+@pytest.mark.parametrize("theirs", [None, b"else"], ids=["ours", "theirs"])
+def test_a_copy_whose_answer_was_lost_is_told_from_another_writers_object(
+    facts: ServerFacts, method: str, body: bytes, theirs: bytes | None
+) -> None:
+    """The second try meets a target: it is the copy that the first one made, or it is not."""
+
+    async def main() -> None:
+        async def after(call: Call) -> None:
+            if call.method == method and len(lost) < 1:
+                lost.append(call)
+                if theirs is not None:
+                    store.store("b", theirs)
+                raise StoreTimeout("lost")
+
+        lost: list[Call] = []
+        store = MemoryStore(after=after)
+        stat = store.store("a", body, TYPED)
+        copying = Uploader(store, facts=facts, backoff_s=0.0).copy(stat, "b", TYPED, if_none_match=True)
+        if theirs is None:
+            assert (await copying).etag == store.stat("b").etag
+            assert store.body("b") == body
+        else:
+            with pytest.raises((ConditionFailed, StoreTimeout)):
+                await copying
+            assert store.body("b") == theirs
         assert store.uploads() == []
 
     run(main)
