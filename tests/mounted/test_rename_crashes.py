@@ -21,6 +21,7 @@ from tests.support.trees import record
 from tests.support.waiting import eventually
 
 XML = {"Content-Type": "application/xml"}
+DENIED = Answer(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>", XML)
 SLOW_DOWN = Answer(503, b"<Error><Code>SlowDown</Code><Message>no</Message></Error>", XML)
 FILES = {"d/e/h/1", "d/e/h/2", "d/a", "d/b", "d/c", "d/e/1", "d/e/2", "d/f/1", "d/f/2", "d/g.txt"}
 
@@ -176,14 +177,14 @@ def test_a_server_that_fails_while_deleting(hasty: Mount, proxy: CountingProxy) 
     (hasty.path / "d").mkdir()
 
 
-def test_a_server_that_fails_while_copying(hasty: Mount, proxy: CountingProxy) -> None:
+def test_a_server_that_refuses_a_copy_and_then_fails(hasty: Mount, proxy: CountingProxy) -> None:
     """The rename fails and the old name has everything; the copies go when the server is back."""
     bucket = Bucket(hasty.server, hasty.bucket)
     (hasty.path / "d").mkdir()
     make(hasty.path / "d")
     want = record(hasty.path / "d", directory_attributes=False)
     with (
-        proxy.rule(SLOW_DOWN, operation="CopyObject", first=5),
+        proxy.rule(DENIED, operation="CopyObject", first=5),
         proxy.rule(SLOW_DOWN, operation="DeleteObjects"),
         proxy.rule(SLOW_DOWN, method="DELETE"),
     ):
