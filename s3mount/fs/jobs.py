@@ -103,8 +103,7 @@ class Jobs:
         self._found = [self._runner(record, None) for record in self._journal.unfinished()]
 
     def resume(self) -> None:
-        """Go on with the jobs that were found, in the background; and abort what copies have left."""
-        self._nursery.start_soon(self._abort_left)
+        """Go on with the jobs that were found, in the background."""
         found, self._found = self._found, []
         for runner in found:
             self._start(runner)
@@ -119,12 +118,6 @@ class Jobs:
     def summaries(self) -> list[JobSummary]:
         """Return the jobs as they stand."""
         return self._journal.summaries()
-
-    async def _abort_left(self) -> None:
-        try:
-            await self._services.uploader.abort_left()
-        except FsError as exc:
-            log.debug("what copies have left is aborted later: %s", exc)
 
     def _runner(self, record: JobRecord, place: Place | None) -> JobRunner:
         services, journal = self._services, self._journal
