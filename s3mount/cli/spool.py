@@ -23,6 +23,9 @@ Show what is in the spool: number, state, size, since when, key, and what is the
 States: writing (a program has not closed it yet), queued (the mount sends it, now or when it is mounted \
 again), uploading, conflict (the bucket has another writer's object there), parked (it cannot be finished by \
 itself: the cause says why). The last two wait for you.
+
+Renames of directories that are under way are shown as well: copying, deleting (the new name has everything) \
+or undoing (the old name has), and how many objects are done.
 """
 
 _PUSH = """\

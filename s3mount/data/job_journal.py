@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from s3mount.core.rename_job import JobObject, JobPhase, Version
-from s3mount.data.journal import Journal, Schema, open_to_read
+from s3mount.data.journal import Journal, JournalDamaged, Schema, open_to_read
 
 SCHEMA = Schema(
     "rename_jobs",
@@ -188,12 +188,6 @@ class JobJournal:
         """Return all jobs as they stand."""
         return self._journal.run(_summaries)
 
-    def discard(self, job: int) -> None:
-        """Forget *job* as it stands: both trees stay as they are. Only where no mount runs it."""
-        while self._journal.run(lambda db: _forget_some(db, job)):
-            pass
-        self._journal.run(lambda db: db.execute("DELETE FROM rename_job WHERE id = ?", (job,)))
-
 
 def list_jobs(directory: str) -> list[JobSummary]:
     """Return the jobs in the spool *directory*, with or without a mount that runs them.
@@ -204,8 +198,11 @@ def list_jobs(directory: str) -> list[JobSummary]:
     if reading is None:
         return []
     with reading as db:
-        tables = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'rename_job'").fetchone()
-        return _summaries(db) if tables[0] else []
+        try:
+            tables = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'rename_job'").fetchone()
+            return _summaries(db) if tables[0] else []
+        except sqlite3.Error as exc:
+            raise JournalDamaged(f"{directory}: the spool's journal cannot be read: {exc}") from exc
 
 
 def _summaries(db: sqlite3.Connection) -> list[JobSummary]:

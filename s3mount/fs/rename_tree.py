@@ -194,7 +194,7 @@ class MovingTree:
             # It stays where it was, or was deleted or replaced by somebody else: who has it open must
             # not read on in another version.
             if not node.is_local:
-                self._table.unlink(node)
+                self._table.lose(node)
             return
         self._before.append(_Before(node, node.stat, node.is_own, node.pages_etag, copy))
         keeps_pages = node.pages_etag == node.stat.etag

@@ -25,8 +25,10 @@ from tests.cli.command import ROOT, Outcome, s3mount
 from tests.cli.place import needs_root_and_fuse
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import Answer, Close, CountingProxy, Hold
+from tests.support.killing import beside
 from tests.support.mounting import Mount, mounts_below
 from tests.support.servers import Server
+from tests.support.waiting import eventually
 
 pytestmark = needs_root_and_fuse
 
@@ -60,10 +62,17 @@ class Spooled:
 
     def files(self) -> list[dict[str, object]]:
         """Return what ``list --json`` says of the files."""
+        return self._listed("files")
+
+    def jobs(self) -> list[dict[str, object]]:
+        """Return what ``list --json`` says of the renames of directories."""
+        return self._listed("jobs")
+
+    def _listed(self, what: str) -> list[dict[str, object]]:
         outcome = self.run("list", "--json")
         assert outcome.exit_code == 0, outcome.stderr
         (spool,) = json.loads(outcome.stdout)["spools"]
-        return list(spool["files"])
+        return list(spool[what])
 
     @property
     def directory(self) -> Path:
@@ -456,6 +465,50 @@ def test_an_upload_that_was_begun_for_a_discarded_file_is_aborted(spooled: Spool
     spooled.mount.start()
     (spooled.mount.path / "g").write_bytes(bytes(12 * MIB))
     assert uploads(Bucket=spooled.bucket.name).get("Uploads", []) == []
+
+
+# --- renames of directories
+
+
+def test_a_rename_under_way_is_listed_with_how_far_it_is(spooled: Spooled) -> None:
+    """While it copies, while it deletes, and after kill -9; once it is done there is nothing to show."""
+    (spooled.mount.path / "d").mkdir()
+    for number in range(20):
+        (spooled.mount.path / "d" / str(number)).write_bytes(b"x")
+
+    def rename(old: str, new: str) -> None:
+        os.rename(spooled.mount.path / old, spooled.mount.path / new)
+
+    held = Hold()
+    with (
+        spooled.proxy.rule(held, operation="CopyObject", first=11),
+        beside(lambda: rename("d", "n")) as result,
+    ):
+        held.wait_held(30)
+        eventually(lambda: spooled.jobs()[0]["done"], 11)
+        (job,) = spooled.jobs()
+        assert (job["kind"], job["old"], job["new"], job["phase"]) == ("rename", "d/", "n/", "copying")
+        assert (job["total"], job["cause"]) == (21, "")
+        text = spooled.run("list").stdout
+        assert "copying  11 of 21  " in text and "d/ -> n/" in text
+        assert "1 rename of a directory is not finished" in text
+        assert "bucket has everything" not in text
+        spooled.mount.kill()
+        held.release()
+    assert isinstance(result[0], OSError)
+    assert "copying  11 of 21  " in spooled.run("list").stdout
+    spooled.mount.start()
+    eventually(spooled.jobs, [])
+    text = spooled.run("list").stdout
+    assert text.endswith("The spool is empty: the bucket has everything.\n")
+    assert sorted(os.listdir(spooled.mount.path / "n")) == sorted(map(str, range(20)))
+    held = Hold()
+    with spooled.proxy.rule(held, operation="DeleteObjects"), beside(lambda: rename("n", "d")) as result:
+        held.wait_held(30)
+        assert "deleting  0 of 21  " in spooled.run("list").stdout
+        held.release()
+    assert result == [None]
+    assert spooled.jobs() == []
 
 
 # --- finding, and what cannot be read

@@ -74,7 +74,7 @@ def test_jobs_are_listed_beside_a_mount_and_without(jobs: JobJournal, tmp_path: 
     assert (job.phase, job.done, job.total, job.cause) == (JobPhase.DELETING, 1, 2, "away")
     jobs.note(record.id, deleted=5)
     assert jobs.summaries()[0].done == 2
-    jobs.discard(record.id)
+    trio.run(jobs.finish, record.id)
     assert list_jobs(str(tmp_path)) == []
 
 

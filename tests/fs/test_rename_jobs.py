@@ -18,6 +18,7 @@ from s3mount.data.job_journal import list_jobs
 from s3mount.errors import (
     AccessDenied,
     Busy,
+    ConditionFailed,
     DirectoryNotEmpty,
     FsError,
     InProgress,
@@ -409,6 +410,32 @@ def test_what_others_change_meanwhile_stays(tmp_path: Path, caplog: pytest.LogCa
             assert "were changed or added by others" in caplog.text
             assert (await host.file("old/i/j")).size == 5
             assert (await host.file("new/i/j")).size == 1
+
+    run(main)
+
+
+def test_a_file_that_others_delete_while_its_tree_is_renamed_takes_no_more_writes(tmp_path: Path) -> None:
+    """It has no name any more: what is written into an open one would reach no object, so it is refused."""
+
+    async def main() -> None:
+        world = World(tmp_path)
+        fill(world)
+
+        async def remove(call: Call) -> None:
+            await trio.lowlevel.checkpoint()
+            if (call.method, call.key) == ("list_page", "old/"):
+                world.store.before = MemoryStore().before
+                world.store.remove("old/b")
+
+        async with world.host() as host:
+            number, _ = await host.files.open(await host.file("old/b"), os.O_RDWR, ME)
+            world.store.before = remove
+            await host.rename("old", "new")
+            assert "b" not in tree(world, "new/")
+            with pytest.raises(ConditionFailed):
+                await host.files.write(number, 0, b"lost")
+            await host.files.flush(number)
+            await host.files.release(number)
 
     run(main)
 
