@@ -198,8 +198,7 @@ class CountingProxy:
                 return _answer(exchange, answer)
         server = upstream.connection()
         server.send(exchange.head.encode(without=_HOP))
-        pieces = exchange.client.read_body(exchange.head.headers, until_close=False)
-        exchange.is_drained = True
+        pieces = exchange.body()
         for action in actions:
             pieces = action.request_body(pieces, exchange)
         for piece, size in pieces:

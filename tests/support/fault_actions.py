@@ -311,7 +311,10 @@ class Delay(Action):
 
 
 class Hold(Action):
-    """Forward only after :meth:`release`; :meth:`wait_held` waits until a request is being held."""
+    """Forward only after :meth:`release`; :meth:`wait_held` waits until a request is being held.
+
+    It is held when all of it has come: a client that is killed meanwhile has sent it.
+    """
 
     def __init__(self) -> None:
         self._held = threading.Event()
@@ -327,6 +330,7 @@ class Hold(Action):
         self._released.set()
 
     def before(self, exchange: Exchange) -> None:
+        exchange.read_ahead()
         self._held.set()
         assert self._released.wait(60), "a held request was never released"
 

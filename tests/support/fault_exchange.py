@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.support.fault_pieces import Piece
 from tests.support.http_stream import Connection, Ended, Head
 from tests.support.s3_requests import S3Request
 
@@ -48,12 +49,24 @@ class Exchange:
     answer: Head | None = None
     is_recorded: bool = False
     is_drained: bool = False
+    _read: list[Piece] | None = None
+
+    def read_ahead(self) -> None:
+        """Take the whole body from the client now; :meth:`body` gives it later."""
+        if not self.is_drained:
+            self._read = list(self.body())
+
+    def body(self) -> Iterator[Piece]:
+        """Return the request's body, once."""
+        if self._read is not None:
+            return iter(self._read)
+        self.is_drained = True
+        return self.client.read_body(self.head.headers, until_close=False)
 
     def drain_request(self) -> None:
         """Read the request's body, for nobody."""
         if not self.is_drained:
-            self.is_drained = True
-            for _, size in self.client.read_body(self.head.headers, until_close=False):
+            for _, size in self.body():
                 self.request.bytes_in += size
 
     def record(self, status: int) -> None:

@@ -24,6 +24,7 @@ from tests.support import fault_actions as faults
 from tests.support.counting_proxy import CountingProxy, Rule
 from tests.support.fault_rules import parse_rules
 from tests.support.servers import Server
+from tests.support.waiting import eventually
 
 BODY = b"0123456789" * 10
 MIB = 1024 * 1024
@@ -83,6 +84,29 @@ def test_a_reset_is_a_reset(client: Any, proxy: CountingProxy, bucket: str, dire
         client.put_object(Bucket=bucket, Key="y", Body=b"y")
     assert "reset by peer" in repr(caught.value.kwargs["error"])
     assert direct.list_objects_v2(Bucket=bucket)["KeyCount"] == (1 if where == "before" else 2)
+
+
+def test_a_held_request_of_a_client_that_is_killed_is_carried_out(
+    proxy: CountingProxy, bucket: str, direct: Any
+) -> None:
+    """It counts as held only once its body has come, too; then it needs its client no more."""
+    url = direct.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "y"})
+    host, path = url.removeprefix("http://").split("/", 1)
+    hold = faults.Hold()
+    with proxy.rule(hold):
+        connection = http.client.HTTPConnection(proxy.endpoint_url.removeprefix("http://"), timeout=5)
+        connection.putrequest("PUT", f"/{path}", skip_host=True)
+        connection.putheader("Host", host)
+        connection.putheader("Content-Length", "1")
+        connection.endheaders()
+        with pytest.raises(AssertionError, match="no request came to be held"):
+            hold.wait_held(0.2)
+        connection.send(b"y")
+        hold.wait_held()
+        connection.close()
+        hold.release()
+        eventually(lambda: len(proxy.requests()), 1)
+    assert direct.get_object(Bucket=bucket, Key="y")["Body"].read() == b"y"
 
 
 def test_an_answer_reset_in_its_middle(client: Any, proxy: CountingProxy, bucket: str) -> None:
