@@ -132,7 +132,9 @@ class World:
             yield Host(
                 jobs=jobs,
                 renamer=Renamer(services, open_files, tree, jobs),
-                files=Files(services, open_files, defaults, SpoolDescriptors(10_000), RecentErrors(), read_only=False),
+                files=Files(
+                    services, open_files, defaults, SpoolDescriptors(10_000), RecentErrors(), read_only=False
+                ),
                 tree=tree,
                 open_files=open_files,
                 namespace=namespace,
