@@ -40,6 +40,7 @@ _BY_ERRNO: Final = {
     errno.EBUSY: "it is being worked on: try again a little later",
     errno.EFBIG: "S3 stores no object as large as this: split the file",
     errno.EILSEQ: "a key has to be UTF-8: rename the file",
+    errno.EINPROGRESS: "a directory's rename goes on in the background: `s3mount spool list` shows how far",
     errno.EINVAL: "the name is reserved, or a bucket cannot do what was asked",
     errno.EIO: "see the log; if the server is not reachable, it is tried again when it is",
     errno.ENAMETOOLONG: "a name has at most 255 bytes, a key 1,024",
