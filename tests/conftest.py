@@ -45,16 +45,23 @@ class ServerPool:
         pytest.skip(message)
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs a share of the tests for another one, which prints the summary."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the record of servers that could not be started, and the file of the sweeps' totals."""
     config.stash[_MISSING] = {}
-    config.stash[_TOTALS] = Path(tempfile.mkdtemp(prefix="s3mount-totals-")) / "totals"
-    os.environ[totals.VARIABLE] = str(config.stash[_TOTALS])
+    if not _is_worker(config):  # those inherit the variable
+        config.stash[_TOTALS] = Path(tempfile.mkdtemp(prefix="s3mount-totals-")) / "totals"
+        os.environ[totals.VARIABLE] = str(config.stash[_TOTALS])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Take the file of the totals away."""
-    shutil.rmtree(config.stash[_TOTALS].parent, ignore_errors=True)
+    if not _is_worker(config):
+        shutil.rmtree(config.stash[_TOTALS].parent, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
