@@ -15,7 +15,8 @@ def fetch_from(store: ObjectStore, base: ObjectStat) -> Fetch:
 
     async def fetch(span: ByteRange) -> memoryview:
         buffer = memoryview(bytearray(span.size))
-        await store.get_into(base.key, span, buffer, if_match=base.etag)
+        is_whole = span == ByteRange(0, base.size)
+        await store.get_into(base.key, span, buffer, if_match=base.etag, is_whole=is_whole)
         return buffer
 
     return fetch

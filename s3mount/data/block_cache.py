@@ -302,7 +302,12 @@ class BlockCache:
 
     async def _fetch(self, run: Run) -> None:
         answer = await self._store.get_into(
-            run.key, run.span, run.buffer, if_match=run.etag, background=run.background
+            run.key,
+            run.span,
+            run.buffer,
+            if_match=run.etag,
+            is_whole=run.is_whole,
+            background=run.background,
         )
         complaint = run.complaint(answer)
         if complaint:

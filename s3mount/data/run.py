@@ -51,6 +51,7 @@ class Run:
         "etag",
         "is_forgotten",
         "is_settled",
+        "is_whole",
         "key",
         "span",
         "unread",
@@ -62,6 +63,7 @@ class Run:
         self.etag = stat.etag
         self.blocks = blocks
         self.span = span
+        self.is_whole = span == ByteRange(0, stat.size)
         self.cost = run_cost(span.size)
         self.buffer = _allocate(span.size)
         self.background = background

@@ -126,7 +126,7 @@ class Tree:
                 raise BadAnswer(f"{node.path()}: a link target of {stat.size} bytes")
             buffer = bytearray(stat.size)
             await self._store.get_into(
-                stat.key, ByteRange(0, stat.size), memoryview(buffer), if_match=stat.etag
+                stat.key, ByteRange(0, stat.size), memoryview(buffer), if_match=stat.etag, is_whole=True
             )
             node.target = bytes(buffer)
         return node.target

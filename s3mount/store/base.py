@@ -69,12 +69,14 @@ class ObjectStore(Protocol):
         buffer: memoryview,
         *,
         if_match: str | None,
+        is_whole: bool = False,
         background: bool = False,
     ) -> RangeAnswer:
         """Fill *buffer* (exactly ``span.size`` bytes, at least 1) with *key* from byte ``span.start``.
 
-        The body is bound to ETag *if_match*, so one read never mixes two versions. *background* marks
-        a hint (read-ahead) that must not delay a waiting reader.
+        The body is bound to ETag *if_match*, so one read never mixes two versions. *is_whole*: *span* is all
+        of the object, as far as the caller knows; then its checksum is compared, where the server tells one.
+        *background* marks a hint (read-ahead) that must not delay a waiting reader.
 
         Cancel: returns at once; the request is ended, and may still write into *buffer*: never reuse it.
         Raises: NotFound, StaleObject (412), InvalidArgument (416: beyond the end).

@@ -67,9 +67,12 @@ class CheckedStore:
         buffer: memoryview,
         *,
         if_match: str | None,
+        is_whole: bool = False,
         background: bool = False,
     ) -> RangeAnswer:
-        answer = await self._inner.get_into(key, span, buffer, if_match=if_match, background=background)
+        answer = await self._inner.get_into(
+            key, span, buffer, if_match=if_match, is_whole=is_whole, background=background
+        )
         _believe(f"GET {key!r}", doubt_range(answer, span=span, if_match=if_match))
         return answer
 

@@ -80,9 +80,12 @@ class ConditionalStore:
         buffer: memoryview,
         *,
         if_match: str | None,
+        is_whole: bool = False,
         background: bool = False,
     ) -> RangeAnswer:
-        return await self._inner.get_into(key, span, buffer, if_match=if_match, background=background)
+        return await self._inner.get_into(
+            key, span, buffer, if_match=if_match, is_whole=is_whole, background=background
+        )
 
     async def put(
         self,

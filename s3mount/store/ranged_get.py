@@ -26,7 +26,15 @@ class RangedGet:
     """
 
     def __init__(
-        self, client: Any, bucket: str, key: str, span: ByteRange, buffer: memoryview, if_match: str | None
+        self,
+        client: Any,
+        bucket: str,
+        key: str,
+        span: ByteRange,
+        buffer: memoryview,
+        *,
+        if_match: str | None,
+        is_whole: bool,
     ) -> None:
         self._client = client
         self._bucket = bucket
@@ -34,7 +42,9 @@ class RangedGet:
         self._span = span
         self._buffer = buffer
         self._if_match = if_match
+        self._is_whole = is_whole
         self._received = 0
+        self._crc32: str | None = None
 
     def attempt(self) -> RangeAnswer:
         """Fetch what is missing. What may be wrong with the answer's head is for CheckedStore to say.
@@ -43,7 +53,7 @@ class RangedGet:
             checksum says otherwise, nothing is kept), botocore's exceptions.
         """
         rest = ByteRange(self._span.start + self._received, self._span.stop)
-        answer, body, crc32 = self._ask(rest)
+        answer, body = self._ask(rest)
         if body is None:
             return answer
         self._received += body.size
@@ -52,18 +62,19 @@ class RangedGet:
         if self._received < self._span.size and answer.etag is not None:
             raise self._broken_off(body.failure)
         whole = replace(answer, span=self._span, received=self._received)
-        self._verify(whole, crc32)
+        self._verify(whole)
         return whole
 
-    def _ask(self, span: ByteRange) -> tuple[RangeAnswer, Received | None, str | None]:
+    def _ask(self, span: ByteRange) -> tuple[RangeAnswer, Received | None]:
         """Send one request; the body is None where it is not what was asked for, and was not read."""
         asked = {} if self._if_match is None else {"IfMatch": self._if_match}
-        if self._span.start == 0:
+        if span.start == 0:
             # It may be all of the object, and then there is a checksum to be had, for a header.
             asked["ChecksumMode"] = "ENABLED"
-        answer = self._client.get_object(
-            Bucket=self._bucket, Key=self._key, Range=f"bytes={span.start}-{span.stop - 1}", **asked
-        )
+        if span.start or not self._is_whole:
+            # AWS tells the checksum with a range that is all of the object, MinIO and SeaweedFS do not.
+            asked["Range"] = f"bytes={span.start}-{span.stop - 1}"
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._key, **asked)
         length: int | None = answer.get("ContentLength")
         if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
             answered, total = parse_content_range(answer.get("ContentRange")) or (None, None)
@@ -72,12 +83,15 @@ class RangedGet:
         head = RangeAnswer(quoted(answer.get("ETag")), answered, total, 0)
         with answer["Body"] as raw:
             if answered != span or length not in (None, span.size):
-                return head, None, None
+                return head, None
             body = read_body(raw, self._buffer[self._received :])
-        return head, body, _crc32_of(answer)
+        if span.start == 0:
+            self._crc32 = _crc32_of(answer)
+        return head, body
 
-    def _verify(self, answer: RangeAnswer, crc32: str | None) -> None:
+    def _verify(self, answer: RangeAnswer) -> None:
         """Compare the object's checksum, if it was told and all of the object is here."""
+        crc32 = self._crc32
         if crc32 is None or self._span.start or answer.total_size != self._span.size:
             return
         found = crc32_text(zlib.crc32(self._buffer))

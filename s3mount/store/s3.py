@@ -149,9 +149,12 @@ class S3Store:
         buffer: memoryview,
         *,
         if_match: str | None,
+        is_whole: bool = False,
         background: bool = False,
     ) -> RangeAnswer:
-        get = RangedGet(self._client, self._bucket, _sendable(key), span, buffer, if_match)
+        get = RangedGet(
+            self._client, self._bucket, _sendable(key), span, buffer, if_match=if_match, is_whole=is_whole
+        )
         limiter = self._background_limiter if background else self._get_limiter
         return await self._caller.read(
             "GetObject", key, get.attempt, limiter, size=span.size, background=background

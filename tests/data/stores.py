@@ -39,10 +39,13 @@ class GetStore(MemoryStore):
         buffer: memoryview,
         *,
         if_match: str | None,
+        is_whole: bool = False,
         background: bool = False,
     ) -> RangeAnswer:
         """Record, wait, and answer."""
         get = Get(key, span, background)
         self.gets.append(get)
         await self.gate(get)
-        return await super().get_into(key, span, buffer, if_match=if_match, background=background)
+        return await super().get_into(
+            key, span, buffer, if_match=if_match, is_whole=is_whole, background=background
+        )

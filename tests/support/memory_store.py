@@ -167,6 +167,7 @@ class MemoryStore:
         buffer: memoryview,
         *,
         if_match: str | None,
+        is_whole: bool = False,
         background: bool = False,
     ) -> RangeAnswer:
         call = await self._begin("get_into", key)
