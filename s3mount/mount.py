@@ -17,6 +17,7 @@ from s3mount.config import MountConfig
 from s3mount.config.machine import raise_descriptor_limit, state_dir
 from s3mount.config.options import OPTIONS, STORE
 from s3mount.control.commands import Commands
+from s3mount.control.metrics import metrics_text
 from s3mount.control.server import serving
 from s3mount.control.status import Identity, Observer
 from s3mount.core.descriptors import plan_descriptors
@@ -37,6 +38,7 @@ from s3mount.errors import FsError, StartupError
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
+from s3mount.fs.hidden import HiddenFiles
 from s3mount.fs.jobs import Jobs
 from s3mount.fs.open_file import FileServices
 from s3mount.fs.open_files import OpenFiles
@@ -46,6 +48,7 @@ from s3mount.fs.recovery import Recovery
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
 from s3mount.fs.upload_queue import UploadQueue
+from s3mount.fs.xattrs import StateXattrs
 from s3mount.fuse import session
 from s3mount.fuse.convert import Converter
 from s3mount.fuse.invalidation import forget_attributes
@@ -92,6 +95,9 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Pat
             Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
             operation_timeout_s=config.operation_timeout_s,
             on_init=initialised.set,
+            hidden=HiddenFiles(
+                {b"status.json": observer.text, b"metrics": lambda: metrics_text(observer.status)}
+            ),
         )
         session.open_session(operations, config.mountpoint, mount_options(config))
         try:
@@ -258,6 +264,7 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
         jobs=jobs,
         attributes=AttributeWriter(services, open_files, files, defaults, read_only=config.read_only),
         errors=errors,
+        xattrs=StateXattrs(open_files, errors) if config.xattrs else None,
         work_in_background=work_in_background,
     )
 

@@ -59,6 +59,7 @@ class MountConfig:
     ttl_s: float
     negative_ttl_s: float
     attributes: Literal["list", "auto", "exact"]
+    xattrs: bool
     on_conflict: Literal["fail", "overwrite", "keep-both"]
     write_back_s: float | None
     memory_bytes: int

@@ -324,6 +324,12 @@ OPTIONS: tuple[Option, ...] = (
         default="auto",
         metavar="HOW",
     ),
+    _switch(
+        "xattrs",
+        FRESHNESS,
+        "Show extended attributes: user.s3mount.state and user.s3mount.last_error. The kernel then asks for "
+        "some of its own at every write and every file of ls -l, which takes time and no request.",
+    ),
     # --- conflicts
     _named(
         "on-conflict",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from s3mount.errors import FsError
 from s3mount.fs.open_file import FileServices, OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.recent_errors import RecentErrors
+from s3mount.fs.xattrs import sent_bytes
 from s3mount.meta.namespace import Namespace
 from s3mount.store.base import Breaker
 
@@ -99,6 +101,10 @@ class Observer:
     def as_json(self) -> dict[str, Any]:
         """Return the status as objects that JSON has."""
         return self.status().as_json()
+
+    def text(self) -> bytes:
+        """Return the status as JSON, for a file."""
+        return json.dumps(self.as_json(), indent=1).encode() + b"\n"
 
 
 def server_status(facts: ServerFacts, breaker: Breaker) -> ServerStatus:
@@ -186,7 +192,7 @@ def upload_status(file: OpenFile, open_files: OpenFiles, services: FileServices)
         key=file.node.key,
         state=file.state.value,
         size_bytes=file.node.size,
-        sent_bytes=min(_sent_bytes(file), file.node.size),
+        sent_bytes=sent_bytes(file),
         is_open=open_files.has_writer(file),
         due_in_s=services.queue.due_in_s(file),
         failures=file.failures,
@@ -202,11 +208,6 @@ def names_status(namespace: Namespace, open_files: OpenFiles) -> NamesStatus:
         open_files=len(open_files),
         handles=open_files.handle_count,
     )
-
-
-def _sent_bytes(file: OpenFile) -> int:
-    upload = None if file.spool is None else file.spool.record.upload
-    return 0 if upload is None else sum(part.size for part in upload.parts)
 
 
 def _error_of(file: OpenFile) -> str | None:

@@ -3,7 +3,8 @@
 A key is a path: its components are what stands between the slashes, and nearly every component is its
 own name. The few that Linux cannot show are spelled with the reserved mark ``%s3=``:
 
-``%s3=XX``      one byte of the component, two upper-case hex digits (of ``.``, ``..``, NUL, a literal mark)
+``%s3=XX``      one byte of the component, two upper-case hex digits (of ``.``, ``..``, ``.s3mount``, NUL, a
+                literal mark)
 ``%s3=empty``   the empty component, as in ``a//b``
 ``%s3=file``    at the end: the object ``a`` where the prefix ``a/`` exists too; the directory keeps ``a``
 ``%s3=more``    at the end: a pseudo-directory that holds the rest of a component too long for one name
@@ -29,10 +30,14 @@ KEY_MAX = 1024
 """Bytes in a key: what S3 takes."""
 
 MARK = "%s3="
+OWN_NAME = ".s3mount"
+"""At the root of a mount it leads to files about the mount, so a component of this name is spelled."""
+
 _EMPTY = "%s3=empty"
 _FILE = "%s3=file"
 _MORE = "%s3=more"
 _HEAD_MAX = NAME_MAX - len(_MORE)
+_SPELLED = frozenset({"", ".", "..", OWN_NAME})
 _ESCAPE = re.compile("%s3=(00|25|2E)")
 
 
@@ -108,7 +113,7 @@ def plain_name(component: str) -> bytes | None:
     Raises: UnicodeEncodeError for surrogates.
     """
     name = component.encode()
-    if MARK in component or "\0" in component or len(name) > NAME_MAX or component in ("", ".", ".."):
+    if MARK in component or "\0" in component or len(name) > NAME_MAX or component in _SPELLED:
         return None
     return name
 
@@ -248,7 +253,7 @@ def _head_size(text: str) -> int:
 def _escape(text: str) -> str:
     if text == "":
         return _EMPTY
-    if text in (".", ".."):
+    if text in (".", "..", OWN_NAME):
         return f"{MARK}2E{text[1:]}"
     return text.replace(MARK, f"{MARK}25s3=").replace("\0", f"{MARK}00")
 

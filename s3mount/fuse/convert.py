@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 import pyfuse3
 
 from s3mount.fs.attributes import AttributeChange, shown_attributes
+from s3mount.fs.hidden import HiddenEntry
 from s3mount.fs.ownership import Caller, Defaults
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 
 #: The unit of st_blocks, whatever st_blksize says.
 BLOCK = 512
+#: Of s3mount's own files, which never change their attributes.
+HIDDEN_VALID_S = 3600.0
 
 
 class Converter:
@@ -49,6 +53,22 @@ class Converter:
         entry.st_ctime_ns = mtime_ns if node.ctime_ns is None else node.ctime_ns
         entry.st_atime_ns = mtime_ns if node.atime_ns is None else node.atime_ns
         return entry
+
+    def hidden(self, entry: HiddenEntry) -> pyfuse3.EntryAttributes:
+        """Return the attributes of one of s3mount's own files: for the user who mounted alone.
+
+        A file has no size before it is opened, as in /proc.
+        """
+        shown = pyfuse3.EntryAttributes()
+        shown.st_ino = pyfuse3.InodeT(entry.inode)
+        shown.entry_timeout = shown.attr_timeout = HIDDEN_VALID_S
+        kind = stat.S_IFDIR | 0o500 if entry.is_directory else stat.S_IFREG | 0o400
+        shown.st_mode = pyfuse3.ModeT(kind)
+        shown.st_uid, shown.st_gid = os.geteuid(), os.getegid()
+        shown.st_nlink = 1
+        shown.st_size = 0
+        shown.st_mtime_ns = shown.st_ctime_ns = shown.st_atime_ns = self._born_ns
+        return shown
 
 
 def attribute_change(attributes: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> AttributeChange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from s3mount.errors import (
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
+from s3mount.fs.hidden import FIRST_HANDLE, HiddenFiles, is_hidden_handle
 from s3mount.fs.jobs import Jobs
 from s3mount.fs.open_file import Buffer, FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
+from s3mount.fs.xattrs import StateXattrs
 from s3mount.fuse.boundary import fuse_operation
 from s3mount.fuse.convert import Converter, attribute_change, caller
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
@@ -56,6 +59,8 @@ class FileSystem:
     attributes: AttributeWriter
     errors: RecentErrors
     jobs: Jobs
+    xattrs: StateXattrs | None
+    """None: extended attributes are not supported, which the kernel asks once and then knows."""
     work_in_background: Callable[[], Awaitable[None]]
     """Sends what no program waits for; runs until it is cancelled, when the mount is gone."""
 
@@ -65,6 +70,7 @@ class Operations(pyfuse3.Operations):
 
     Args:
         on_init: called once, when the kernel has begun to talk to us.
+        hidden: files about the mount itself; None: there are none.
     """
 
     supports_dot_lookup = False
@@ -78,8 +84,10 @@ class Operations(pyfuse3.Operations):
         *,
         operation_timeout_s: float,
         on_init: Callable[[], None],
+        hidden: HiddenFiles | None = None,
     ) -> None:
         super().__init__()
+        self._hidden = HiddenFiles({}) if hidden is None else hidden
         self.operation_timeout_s = operation_timeout_s
         self._fs = fs
         self._converter = converter
@@ -97,6 +105,10 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
+        if (hidden := self._hidden.find(parent_inode, name)) is not None:
+            return self._converter.hidden(hidden)
+        if self._hidden.entry(parent_inode) is not None:
+            raise NotFound(f"s3mount has no file {name!r} about itself")
         return self._found(await self._lookup(parent_inode, name))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -109,6 +121,8 @@ class Operations(pyfuse3.Operations):
 
     @fuse_operation
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        if (hidden := self._hidden.entry(inode)) is not None:
+            return self._converter.hidden(hidden)
         node = self._node(inode)
         try:
             await self._namespace.refresh(node)
@@ -166,6 +180,7 @@ class Operations(pyfuse3.Operations):
 
     @fuse_operation
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._refuse_hidden(parent_inode, name)
         await self._fs.tree.rmdir(self._directory(parent_inode), name)
 
     @fuse_operation
@@ -186,6 +201,8 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
+        self._refuse_hidden(parent_inode_old, name_old)
+        self._refuse_hidden(parent_inode_new, name_new)
         if flags & ~pyfuse3.RENAME_NOREPLACE:
             raise InvalidArgument("a bucket cannot exchange two names")
         await self._fs.renamer.rename(
@@ -206,6 +223,12 @@ class Operations(pyfuse3.Operations):
 
     @fuse_operation
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if (hidden := self._hidden.entry(inode)) is not None:
+            number = self._hidden.open(hidden, flags)
+            # Its size is not known before: only so does the kernel read on until nothing comes.
+            return pyfuse3.FileInfo(
+                fh=pyfuse3.FileHandleT(number), direct_io=True, keep_cache=False, nonseekable=False
+            )
         number, keep_pages = await self._fs.files.open(self._file(inode), flags, caller(ctx))
         return _file_info(number, keep_pages)
 
@@ -219,6 +242,8 @@ class Operations(pyfuse3.Operations):
 
     @fuse_operation
     async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]
+        if is_hidden_handle(fh):
+            return self._hidden.read(fh, off, size)
         # pyfuse3 takes any contiguous buffer, whatever its stub says, and does not copy it.
         return await self._fs.files.read(fh, off, size)
 
@@ -228,24 +253,34 @@ class Operations(pyfuse3.Operations):
 
     @fuse_operation
     async def flush(self, fh: int) -> None:
-        await self._fs.files.flush(fh)
+        if not is_hidden_handle(fh):
+            await self._fs.files.flush(fh)
 
     @fuse_operation
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._fs.files.fsync(fh)
+        if not is_hidden_handle(fh):
+            await self._fs.files.fsync(fh)
 
     @fuse_operation
     async def release(self, fh: int) -> None:
-        await self._fs.files.release(fh)
+        if is_hidden_handle(fh):
+            self._hidden.release(fh)
+        else:
+            await self._fs.files.release(fh)
 
     # Directories
 
     @fuse_operation
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        if self._hidden.entry(inode) is not None:
+            return FIRST_HANDLE
         return self._fs.directories.open(self._directory(inode))
 
     @fuse_operation
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        if is_hidden_handle(fh):
+            self._read_hidden(start_id, token)
+            return
         handle = self._fs.directories[fh]
         directory = handle.directory
         parent = directory.parent or directory
@@ -271,11 +306,13 @@ class Operations(pyfuse3.Operations):
 
     @fuse_operation
     async def releasedir(self, fh: int) -> None:
-        self._fs.directories.release(fh)
+        if not is_hidden_handle(fh):
+            self._fs.directories.release(fh)
 
     @fuse_operation
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        await self._fs.files.upload_below(self._fs.directories[fh].directory)
+        if not is_hidden_handle(fh):
+            await self._fs.files.upload_below(self._fs.directories[fh].directory)
 
     @fuse_operation
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -285,6 +322,25 @@ class Operations(pyfuse3.Operations):
         data.f_files = data.f_ffree = data.f_favail = FILES
         data.f_namemax = 255
         return data
+
+    # Extended attributes: what is said of a file's state. The kernel asks for others of its own.
+
+    @fuse_operation
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if self._fs.xattrs is None:
+            raise pyfuse3.FUSEError(errno.ENOSYS)
+        if self._hidden.entry(inode) is not None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        value = self._fs.xattrs.value(self._node(inode), name)
+        if value is None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    @fuse_operation
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        if self._fs.xattrs is None:
+            raise pyfuse3.FUSEError(errno.ENOSYS)
+        return [] if self._hidden.entry(inode) is not None else self._fs.xattrs.names(self._node(inode))
 
     # For the boundary
 
@@ -328,7 +384,17 @@ class Operations(pyfuse3.Operations):
     async def _lookup(self, parent_inode: int, name: bytes) -> Node:
         return await self._namespace.lookup(self._directory(parent_inode), name)
 
+    def _refuse_hidden(self, parent_inode: int, name: bytes) -> None:
+        if (entry := self._hidden.find(parent_inode, name)) is not None:
+            self._hidden.check_changeable(entry.inode)
+
+    def _read_hidden(self, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        for position, entry in enumerate(self._hidden.files[start_id:], start_id + 1):
+            if not pyfuse3.readdir_reply(token, entry.name, self._converter.hidden(entry), position):
+                return
+
     def _node(self, inode: int) -> Node:
+        self._hidden.check_changeable(inode)
         node = self._table.get(inode)
         if node is None:
             raise StaleObject(f"inode {inode} has been forgotten")
@@ -360,7 +426,8 @@ class Operations(pyfuse3.Operations):
         if name in ("read", "write", "flush", "fsync", "release"):
             return self._open_path(arguments[0])
         if name in ("readdir", "releasedir", "fsyncdir"):
-            return self._fs.directories[arguments[0]].directory.path()
+            number = arguments[0]
+            return "/" if is_hidden_handle(number) else self._fs.directories[number].directory.path()
         if name == "statfs":
             return "/"
         is_by_name = name in _BY_NAME or name == "rename"

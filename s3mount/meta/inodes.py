@@ -17,6 +17,8 @@ from s3mount.core.objects import ObjectStat
 Inode = NewType("Inode", int)
 
 ROOT_INODE = Inode(1)
+RESERVED_INODES = 16
+"""Numbers below are not given to anything in the bucket."""
 
 
 class Node:
@@ -329,6 +331,6 @@ class InodeTable:
         digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         # 63 bits: programs that keep inode numbers in a signed 64-bit integer must not see a minus.
         number = int.from_bytes(digest, "big") >> 1
-        while number <= ROOT_INODE or number in self._nodes:
+        while number < RESERVED_INODES or number in self._nodes:
             number += 1
         return Inode(number)
