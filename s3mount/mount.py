@@ -280,7 +280,7 @@ def _observer(config: MountConfig, opened: OpenedStore, fs: FileSystem) -> Obser
         facts=opened.facts,
     )
     return Observer(
-        identity, fs.services, fs.open_files, fs.budget, opened.breaker, opened.requests, fs.errors
+        identity, fs.services, fs.open_files, fs.budget, opened.breaker, opened.requests, fs.errors, fs.jobs
     )
 
 

@@ -48,7 +48,7 @@ LIBRARIES = {
     "fuse": {"pyfuse3", "trio"},
     "control": {"prometheus_client", "trio"},
     "mount": {"trio"},
-    "cli": {"pyarrow", "trio"},
+    "cli": {"pyarrow", "rich", "trio"},
 }
 # No clock, no files, no network, no chance, no logging: what core decides follows from its arguments.
 NOT_IN_CORE = {

@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from s3mount.cli.parser import Commands, wrapped
 from s3mount.core.exits import Exit
@@ -18,7 +20,6 @@ the only one.
 It asks the mount's process and neither the server nor the mount itself, so it answers while both hang.
 """
 _REFRESH_S = 1.0
-_CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_parser(commands: Commands) -> None:
@@ -41,23 +42,26 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises: StartupError.
     """
+    from s3mount.cli import status_text
     from s3mount.cli.asking import mount_of
 
     mount, _ = mount_of(arguments.directory)
-    while True:
-        status = mount.ask("status")["status"]
+
+    def asked() -> Iterator[dict[str, Any]]:
+        while True:
+            yield mount.ask("status")["status"]
+            if not arguments.watch:
+                return
+            time.sleep(_REFRESH_S)
+
+    if not arguments.json and sys.stdout.isatty():
+        from s3mount.cli import status_screen
+
+        status_screen.show(asked(), live=arguments.watch)
+        return int(Exit.OK)
+    for status in asked():
         if arguments.json:
             print(json.dumps(status), flush=True)
         else:
-            _show(status, clear=arguments.watch and sys.stdout.isatty())
-        if not arguments.watch:
-            return int(Exit.OK)
-        time.sleep(_REFRESH_S)
-
-
-def _show(status: dict[str, object], *, clear: bool) -> None:
-    from s3mount.cli import status_text
-
-    if clear:
-        print(_CLEAR, end="")
-    print("\n".join(status_text.lines(status)), flush=True)
+            print("\n".join(status_text.lines(status)), flush=True)
+    return int(Exit.OK)

@@ -10,41 +10,68 @@ from s3mount.config.units import format_size_short
 
 Status = Mapping[str, Any]
 MOST_FILES = 20
+ERRORS_TITLE = "last errors (s3mount explain PATH shows more):"
 
 
 def lines(status: Status) -> Iterator[str]:
     """Yield the lines that ``s3mount status`` prints."""
-    yield from _mount(status)
+    yield from mount_lines(status)
     yield ""
-    yield from table(list(_facts(status)))
+    yield from table(list(facts(status)))
     uploads = status["uploads"]
     if uploads["files"]:
         yield ""
         yield from upload_lines(uploads)
-    held = status["spool"]["held_files"]
-    if held:
+    if renames := status.get("renames"):
         yield ""
-        yield f"{plural(status['spool']['held'], 'file')} in the spool waiting for you (s3mount spool list):"
-        rows = [
-            [f"  {one['id']}", one["state"], printable(one["key"]), printable(one["cause"])] for one in held
-        ]
-        yield from table(rows)
+        yield f"renaming {plural(len(renames), 'directory').replace('directorys', 'directories')}:"
+        for one in renames:
+            yield f"  {rename_line(one)}"
+    if status["spool"]["held_files"]:
+        yield ""
+        yield held_title(status)
+        yield from table([[f"  {cells[0]}", *cells[1:]] for cells in held_rows(status)])
     if status["errors"]:
         yield ""
-        yield "last errors (s3mount explain PATH shows more):"
+        yield ERRORS_TITLE
         for error in status["errors"]:
             yield f"  {error_line(error)}"
 
 
+def uploads_title(uploads: Mapping[str, Any]) -> str:
+    """Return how much is to be sent."""
+    left = uploads["size_bytes"] - uploads["sent_bytes"]
+    return f"to upload: {plural(uploads['files'], 'file')}, {format_size_short(left)}"
+
+
 def upload_lines(uploads: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be sent, a file a line."""
-    left = uploads["size_bytes"] - uploads["sent_bytes"]
-    yield f"to upload: {plural(uploads['files'], 'file')}, {format_size_short(left)}"
+    yield uploads_title(uploads)
     rows = [_upload(one) for one in uploads["listed"][:MOST_FILES]]
     yield from table(rows, right=frozenset({1, 2}))
     more = uploads["files"] - len(rows)
     if more > 0:
         yield f"  and {plural(more, 'more')}"
+
+
+def held_title(status: Status) -> str:
+    """Return the line above what waits for the user."""
+    return f"{plural(status['spool']['held'], 'file')} in the spool waiting for you (s3mount spool list):"
+
+
+def held_rows(status: Status) -> list[list[str]]:
+    """Return what waits for the user: number, state, key, cause."""
+    return [
+        [str(one["id"]), one["state"], printable(one["key"]), printable(one["cause"])]
+        for one in status["spool"]["held_files"]
+    ]
+
+
+def rename_line(rename: Mapping[str, Any]) -> str:
+    """Return how far the rename of a directory is."""
+    cause = f"; {printable(rename['cause'])}, tried again" if rename["cause"] else ""
+    done = f"{rename['phase']} {rename['done']:,} of {rename['total']:,}"
+    return f"{printable(rename['old'])} -> {printable(rename['new'])}: {done}{cause}"
 
 
 def progress(upload: Mapping[str, Any]) -> str:
@@ -90,7 +117,8 @@ def of_cap(used: int, cap: int | None) -> str:
     return f"{format_size_short(used)} of {format_size_short(cap)} ({100 * used // cap} %)"
 
 
-def _mount(status: Status) -> Iterator[str]:
+def mount_lines(status: Status) -> Iterator[str]:
+    """Yield which mount it is, and how it was mounted."""
     yield f"{printable(status['source'])} at {printable(status['mountpoint'])}"
     mode = "read-only" if status["is_read_only"] else "read and write"
     if status["write_back_s"] is not None:
@@ -101,7 +129,8 @@ def _mount(status: Status) -> Iterator[str]:
     )
 
 
-def _facts(status: Status) -> Iterator[list[str]]:
+def facts(status: Status) -> Iterator[list[str]]:
+    """Yield the figures, each with its name."""
     server, requests, spool = status["server"], status["requests"], status["spool"]
     reach = "answers" if server["is_reachable"] else "DOES NOT ANSWER; what needs it fails at once"
     name = f" ({printable(server['software'])})" if server["software"] else ""

@@ -15,6 +15,9 @@ ANSWER_S: Final = 10.0
 """How long an answer may take that waits for nothing; a mount under load has many tasks before this one."""
 
 
+_QUEUE_FULL_S: Final = 0.01
+
+
 class NoMount(ControlError):
     """Nobody answers there: the process has ended, or is stuck."""
 
@@ -34,8 +37,7 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.settimeout(timeout_s)
-            with short_address(path) as address:
-                sock.connect(address)
+            _connect(sock, path, deadline)
             sock.sendall(request_line(command, arguments or {}))
             line = _line(sock, deadline)
         except TimeoutError:
@@ -47,6 +49,18 @@ def ask(
     if not line.endswith(b"\n"):
         raise NoMount("the connection ended before the answer")
     return read_answer(line)
+
+
+def _connect(sock: socket.socket, path: Path, deadline: float) -> None:
+    with short_address(path) as address:
+        while True:
+            try:
+                sock.connect(address)
+                return
+            except BlockingIOError:  # the queue of those who want in is full: unix(7) does not wait then
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
+                time.sleep(_QUEUE_FULL_S)
 
 
 def _line(sock: socket.socket, deadline: float) -> bytes:

@@ -103,6 +103,10 @@ class ControlServer:
         refusal = self._refusal(stream)
         if refusal is not None:
             await self._send(stream, refusal_line(refusal))
+            await stream.send_eof()
+            with trio.move_on_after(_PAUSE_S):
+                # What is closed with something unread in it is a reset, and the refusal is lost.
+                await _wait_hung_up(stream)
             return
         line = None
         with trio.move_on_after(self._request_s):

@@ -24,6 +24,7 @@ from s3mount.core.status import (
     MemoryStatus,
     MountStatus,
     NamesStatus,
+    RenameStatus,
     RequestStatus,
     ServerStatus,
     SpoolStatus,
@@ -34,6 +35,7 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget, Use
 from s3mount.data.spool import SpoolDir
 from s3mount.errors import FsError
+from s3mount.fs.jobs import Jobs
 from s3mount.fs.open_file import FileServices, OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.recent_errors import RecentErrors
@@ -72,6 +74,7 @@ class Observer:
     breaker: Breaker
     requests: Callable[[], RequestStatus]
     errors: RecentErrors
+    jobs: Jobs
     state: str = "serving"
 
     def status(self) -> MountStatus:
@@ -94,6 +97,7 @@ class Observer:
             memory=memory_status(self.budget),
             spool=spool_status(services.spool_dir),
             uploads=uploads_status(self.open_files, services),
+            renames=renames_status(self.jobs),
             names=names_status(services.namespace, self.open_files),
             errors=list(islice(self.errors, MOST_ERRORS)),
         )
@@ -198,6 +202,18 @@ def upload_status(file: OpenFile, open_files: OpenFiles, services: FileServices)
         failures=file.failures,
         error=_error_of(file),
     )
+
+
+def renames_status(jobs: Jobs) -> list[RenameStatus]:
+    """Return the directories that are being renamed."""
+    try:
+        found = jobs.summaries()
+    except FsError:
+        return []
+    return [
+        RenameStatus(one.old, one.new, one.phase.value, one.done, one.total, one.since_ns / 1e9, one.cause)
+        for one in found
+    ]
 
 
 def names_status(namespace: Namespace, open_files: OpenFiles) -> NamesStatus:

@@ -244,6 +244,27 @@ class UploadsStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RenameStatus:
+    """A directory that is being renamed.
+
+    Args:
+        old, new: the beginnings of the keys.
+        phase: ``copying``, ``deleting`` (the new name is whole) or ``undoing`` (the old one is).
+        done, total: objects of this phase; while copying, ``total`` grows with the listing.
+        since_s: when it was begun.
+        cause: what it failed by last, and is tried again for; empty where nothing is amiss.
+    """
+
+    old: str
+    new: str
+    phase: str
+    done: int
+    total: int
+    since_s: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class NamesStatus:
     """Names in memory.
 
@@ -288,6 +309,7 @@ class MountStatus:
     memory: MemoryStatus
     spool: SpoolStatus
     uploads: UploadsStatus
+    renames: list[RenameStatus]
     names: NamesStatus
     errors: list[ErrorRecord]
 

@@ -18,6 +18,7 @@ from s3mount import runtime
 from s3mount.core.exits import Exit
 from tests.cli.command import Outcome, as_nobody, s3mount
 from tests.mounted.conftest import MakeMount
+from tests.support.bucket import Bucket
 from tests.support.counting_proxy import Answer, Close, CountingProxy, Hold
 from tests.support.mounting import Mount
 from tests.support.servers import Server
@@ -290,3 +291,24 @@ def test_status_finds_the_mount_that_it_stands_in(
         Exit.MOUNTPOINT,
         f"mountpoint {tmp_path}: no s3mount is mounted there; see `s3mount list`",
     )
+
+
+def test_a_directory_that_is_being_renamed_shows_how_far_it_is(
+    make_mount: MakeMount, minio: Server, proxy: CountingProxy
+) -> None:
+    """Until the last object has its new name."""
+    bucket = Bucket(minio, minio.fresh_bucket())
+    bucket.put_many({f"old/{number}": b"x" for number in range(5)})
+    mount = make_mount(minio, bucket.name, endpoint_url=proxy.endpoint_url)
+    hold = Hold()
+    with proxy.rule(hold, operation="CopyObject"):
+        renaming = threading.Thread(target=(mount.path / "old").rename, args=(mount.path / "new",))
+        renaming.start()
+        hold.wait_held()
+        (rename,) = status_of(mount)["renames"]
+        text = s3mount("status", mount.path).stdout
+        hold.release()
+        renaming.join()
+    assert (rename["old"], rename["new"], rename["phase"]) == ("old/", "new/", "copying")
+    assert "old/ -> new/: copying" in text
+    assert status_of(mount)["renames"] == []
