@@ -25,7 +25,7 @@ from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
 from s3mount.core.readahead import Readahead
 from s3mount.core.server_facts import ServerFacts
-from s3mount.core.status import RequestStatus
+from s3mount.core.status import ProcessRequests, RequestStatus
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
 from s3mount.data.budgeted_store import BudgetedStore
@@ -102,7 +102,7 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Pat
         session.open_session(operations, config.mountpoint, mount_options(config))
         try:
             if control is not None:
-                commands = Commands(observer, forget_attributes)
+                commands = Commands(observer, forget_attributes, opened.requests_by_process)
                 await stack.enter_async_context(serving(control, commands.run))
             await _run(config, fs, observer, initialised, on_ready)
         finally:
@@ -123,6 +123,7 @@ class OpenedStore:
     breaker: Breaker
     requests: Callable[[], RequestStatus] = lambda: RequestStatus(0, 0, 0, [])
     """Counts; a store that is no server's has none."""
+    requests_by_process: Callable[[], list[ProcessRequests]] = list
 
 
 @asynccontextmanager
@@ -141,7 +142,9 @@ async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
             endpoint_url = client.meta.endpoint_url
             facts = await find_facts(config, checked, first_answer, endpoint_url)
             store = ConditionalStore(checked, facts)
-            yield OpenedStore(store, facts, descriptors, endpoint_url, s3.breaker, s3.requests)
+            yield OpenedStore(
+                store, facts, descriptors, endpoint_url, s3.breaker, s3.requests, s3.requests_by_process
+            )
     finally:
         s3.close()
 

@@ -58,14 +58,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
     """
-    from s3mount.cli import caches, demo, explain, mount, mounts, spool, status, umount, wait
+    from s3mount.cli import caches, demo, explain, mount, mounts, spool, status, top, umount, wait
 
     parser = Parser(prog="s3mount", description=_OVERVIEW, usage="s3mount COMMAND …", add_help=True)
     parser.add_argument("--version", action="version", version=f"s3mount {__version__}")
     commands = parser.add_subparsers(
         prog="s3mount", parser_class=Parser, metavar="COMMAND", dest="command", title="commands"
     )
-    for command in (mount, umount, mounts, status):
+    for command in (mount, umount, mounts, status, top):
         command.add_parser(commands)
     wait.add_parsers(commands)
     for command in (explain, spool):

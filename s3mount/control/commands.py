@@ -8,6 +8,7 @@ wait       path, timeout_s              is_done, files, left, held, is_over: ``c
 flush      path, timeout_s              the same, and open: what a program has open for writing, not sent
 explain    path or errno                errors: ``core.status.ErrorRecord``, the last one first; uploads there
 refresh    path                         names: how many are asked for again
+top        --                           processes: ``core.status.ProcessRequests``; uptime_s
 evict      path                         names: of how many the cached blocks were dropped
 =========  ===========================  ==================================================================
 
@@ -28,7 +29,7 @@ from s3mount.control.protocol import ControlError, Request
 from s3mount.control.status import Observer, held_files, upload_status
 from s3mount.control.waiting import Outcome, is_wanted, wait_sent, waits_for_user
 from s3mount.core.filestate import FileState
-from s3mount.core.status import MOST_UPLOADS, UploadStatus
+from s3mount.core.status import MOST_UPLOADS, ProcessRequests, UploadStatus
 from s3mount.errors import NotADirectory
 from s3mount.fs.open_file import OpenFile
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
@@ -46,11 +47,17 @@ Invalidate = Callable[[Node], Awaitable[None]]
 class Commands:
     """Carries out what comes through the socket."""
 
-    def __init__(self, observer: Observer, invalidate: Invalidate) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        invalidate: Invalidate,
+        requests_by_process: Callable[[], list[ProcessRequests]],
+    ) -> None:
         self._observer = observer
         self._services = observer.services
         self._open_files = observer.open_files
         self._invalidate = invalidate
+        self._requests_by_process = requests_by_process
         self._commands = {
             "status": self._status,
             "wait": self._wait,
@@ -58,6 +65,7 @@ class Commands:
             "explain": self._explain,
             "refresh": self._refresh,
             "evict": self._evict,
+            "top": self._top,
         }
 
     async def run(self, request: Request) -> dict[str, Any]:
@@ -73,6 +81,10 @@ class Commands:
 
     async def _status(self, request: Request) -> dict[str, Any]:
         return {"status": self._observer.as_json()}
+
+    async def _top(self, request: Request) -> dict[str, Any]:
+        uptime_s = self._observer.status().uptime_s
+        return {"uptime_s": uptime_s, "processes": [asdict(one) for one in self._requests_by_process()]}
 
     async def _wait(self, request: Request) -> dict[str, Any]:
         node = await find(self._services.namespace, request.text("path", "/"))

@@ -97,6 +97,19 @@ class RequestCount:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessRequests:
+    """The requests that were made for the processes of one name.
+
+    Args:
+        process: as the kernel has it (``comm``), 15 bytes at most; in parentheses where there is none.
+        counts: by operation.
+    """
+
+    process: str
+    counts: list[RequestCount]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestStatus:
     """Requests.
 

@@ -41,6 +41,11 @@ class OpenFiles:
         except KeyError:
             raise BadDescriptor(f"no handle {number}") from None
 
+    def pid_of(self, number: int) -> int | None:
+        """Return the process that opened a handle, None for one that is not open."""
+        handle = self._handles.get(number)
+        return None if handle is None else handle.pid
+
     def unsent(self) -> list[OpenFile]:
         """Return the files with bytes that the bucket does not have, in inode order."""
         return [file for _, file in sorted(self._files.items()) if file.is_unsent and file.node.is_linked]

@@ -19,6 +19,7 @@ import trio
 
 from s3mount.core.deadlines import with_transfer
 from s3mount.errors import FsError, StoreTimeout, collapsed
+from s3mount.store.base import ON_BEHALF_OF
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class HasDeadlines(Protocol):
 
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Return how many bytes the operation may have to send or copy."""
+
+    def process_of(self, name: str, arguments: tuple[Any, ...]) -> int | None:
+        """Return the process that asks for the operation, None where nobody knows."""
 
     def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
         """Remember an error that a program got and may ask about."""
@@ -56,6 +60,7 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
         began = time.monotonic()
         number = 0
         try:
+            ON_BEHALF_OF.set(self.process_of(name, args))
             timeout_s = with_transfer(self.operation_timeout_s, self.transfer_bytes(name, args))
             with trio.move_on_after(timeout_s), collapsed():
                 return await handler(self, *args, **kwargs)

@@ -95,6 +95,8 @@ class Operations(pyfuse3.Operations):
         self._namespace = fs.namespace
         self._table = fs.namespace.table
         self._on_init = on_init
+        #: Who opened a directory, by handle.
+        self._readers: dict[int, int] = {}
 
     def init(self) -> None:
         self._on_init()
@@ -274,7 +276,9 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         if self._hidden.entry(inode) is not None:
             return FIRST_HANDLE
-        return self._fs.directories.open(self._directory(inode))
+        number = self._fs.directories.open(self._directory(inode))
+        self._readers[number] = int(ctx.pid)
+        return number
 
     @fuse_operation
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -307,6 +311,7 @@ class Operations(pyfuse3.Operations):
     @fuse_operation
     async def releasedir(self, fh: int) -> None:
         if not is_hidden_handle(fh):
+            self._readers.pop(fh, None)
             self._fs.directories.release(fh)
 
     @fuse_operation
@@ -362,6 +367,14 @@ class Operations(pyfuse3.Operations):
     def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
         """Remember *error* for whoever asks about the path."""
         self._errors.note(name, self._path_of(name, arguments), error)
+
+    def process_of(self, name: str, arguments: tuple[Any, ...]) -> int | None:
+        """Return the process that asks; for what comes with a handle alone, the one that opened it."""
+        if name in _BY_DIRECTORY_HANDLE:
+            return self._readers.get(arguments[0])
+        if name in _BY_HANDLE:
+            return self._fs.open_files.pid_of(arguments[0])
+        return int(arguments[-1].pid)
 
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Return how many bytes an operation may have to send or copy, for its deadline."""
@@ -423,9 +436,9 @@ class Operations(pyfuse3.Operations):
 
     def _path_of(self, name: str, arguments: tuple[Any, ...]) -> str:
         """Return the path that an operation is about; of a rename the one that there was."""
-        if name in ("read", "write", "flush", "fsync", "release"):
+        if name in _BY_HANDLE:
             return self._open_path(arguments[0])
-        if name in ("readdir", "releasedir", "fsyncdir"):
+        if name in _BY_DIRECTORY_HANDLE:
             number = arguments[0]
             return "/" if is_hidden_handle(number) else self._fs.directories[number].directory.path()
         if name == "statfs":
@@ -449,6 +462,10 @@ class Operations(pyfuse3.Operations):
 
 #: Operations whose second argument is a name in the directory that the first one is.
 _BY_NAME = frozenset(("lookup", "mknod", "mkdir", "unlink", "rmdir", "symlink", "create"))
+
+
+_BY_HANDLE = frozenset(("read", "write", "flush", "fsync", "release"))
+_BY_DIRECTORY_HANDLE = frozenset(("readdir", "releasedir", "fsyncdir"))
 
 
 def _text(name: bytes) -> str:

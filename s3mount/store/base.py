@@ -8,6 +8,7 @@ into ``s3mount.errors``; whether an answer can be true is judged above it, by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from s3mount.core.objects import (
@@ -21,6 +22,12 @@ from s3mount.core.objects import (
     RangeAnswer,
     WriteAnswer,
 )
+
+ON_BEHALF_OF: ContextVar[int | None] = ContextVar("ON_BEHALF_OF", default=None)
+"""The process for which the current task makes its requests; None: s3mount itself.
+
+Tasks have it from the one that started them, so that a fetch counts for the reader who began it.
+"""
 
 
 class Breaker(Protocol):

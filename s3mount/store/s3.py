@@ -25,7 +25,7 @@ from s3mount.core.objects import (
     body_size,
 )
 from s3mount.core.retries import RetryPolicy
-from s3mount.core.status import RequestStatus
+from s3mount.core.status import ProcessRequests, RequestStatus
 from s3mount.errors import BadAnswer, IllegalName, NotFound
 from s3mount.store.base import Breaker
 from s3mount.store.bodies import request_body
@@ -109,6 +109,10 @@ class S3Store:
             most=self._turns.most,
             counts=self._caller.counts.snapshot(),
         )
+
+    def requests_by_process(self) -> list[ProcessRequests]:
+        """Return the same, by the processes for which it was asked."""
+        return self._caller.counts.by_process()
 
     def probing(self) -> AbstractAsyncContextManager[None]:
         """While the block runs, let requests fail at once when the server is out of reach; look for it."""

@@ -35,6 +35,9 @@ class Small:
     def transfer_bytes(self, name: str, arguments: tuple[Any, ...]) -> int:
         return self._transfer
 
+    def process_of(self, name: str, arguments: tuple[Any, ...]) -> int | None:
+        return None
+
     def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
         self.noted.append((name, type(error)))
 
