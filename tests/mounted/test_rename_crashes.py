@@ -12,6 +12,7 @@ import pytest
 from s3mount.core.rename_job import JobPhase
 from s3mount.data.job_journal import JobSummary, list_jobs
 from tests.mounted.conftest import MakeMount
+from tests.support import totals
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import Answer, CountingProxy, Hold
 from tests.support.killing import beside, kill_at
@@ -93,10 +94,12 @@ def sweep(mount: Mount, proxy: CountingProxy, numbers: Iterator[int]) -> set[str
             assert whole_at_one_name(mount, bucket, want) == "n"
             assert number > 12
             break
+        totals.count("crashes injected")
         has_begun = bool(jobs(mount))
         mount.start()
         top = whole_at_one_name(mount, bucket, want)
         assert top == ("n" if has_begun else "d"), number
+        totals.count("crashes survived")
         ends.add(top)
     return ends
 
