@@ -14,6 +14,7 @@ from tests.support.counting_proxy import CountingProxy, DropAnswer
 from tests.support.fault_actions import ACCESS_DENIED, HTML_200, INTERNAL_ERROR, ApplyThenAnswer
 from tests.support.mounting import Mount
 from tests.support.servers import Server
+from tests.support.waiting import eventually
 
 #: What the daemon believes stays so for the whole test.
 OPTIONS = ("--attempts=2", "--ttl=1h", "--negative-ttl=1h")
@@ -29,7 +30,7 @@ def proxy(minio: Server) -> Iterator[CountingProxy]:
 @pytest.fixture
 def mount(make_mount: MakeMount, minio: Server, proxy: CountingProxy) -> Mount:
     """A mount through the proxy, with retries that end soon."""
-    expected = ["upload of", "is whole at", "copies of a rename"]
+    expected = ["upload of"]
     return make_mount(minio, None, *OPTIONS, endpoint_url=proxy.endpoint_url, expected=expected)
 
 
@@ -43,7 +44,7 @@ def test_a_login_page_is_not_taken_for_a_deletion(mount: Mount, proxy: CountingP
     """rm and mv fail with EIO when a proxy answers the DELETE with HTTP 200 and HTML; nothing is gone."""
     for name in ("a", "b"):
         (mount.path / name).write_bytes(name.encode())
-    with proxy.rule(HTML_200, operation="DeleteObject"):
+    with proxy.rule(HTML_200, operation="DeleteObject", key="[ab]"):
         for change in (
             lambda: os.unlink(mount.path / "a"),
             lambda: os.rename(mount.path / "b", mount.path / "c"),
@@ -92,12 +93,38 @@ def test_what_a_failed_rename_has_replaced_is_not_stale(mount: Mount, proxy: Cou
     assert (mount.path / "new").read_bytes() == b"again"
 
 
-def test_a_directory_that_a_failed_rename_has_copied_is_shown(mount: Mount, proxy: CountingProxy) -> None:
-    """mv of a directory failed after the copies: both are shown with their files."""
+def test_a_copy_that_cannot_be_taken_back_is_shown(
+    mount: Mount, proxy: CountingProxy, bucket: Bucket
+) -> None:
+    """mv of a file failed after the copy, and so did deleting that: both are shown, and the log says so."""
+    mount.expected = [*mount.expected, "of a rename that failed is left behind"]
+    (mount.path / "b").write_bytes(b"b")
+    assert not (mount.path / "c").exists()
+    with proxy.rule(HTML_200, operation="DeleteObject"), pytest.raises(OSError):
+        os.rename(mount.path / "b", mount.path / "c")
+    assert "the copy 'c' of a rename that failed is left behind" in mount.log.read_text()
+    assert sorted(os.listdir(mount.path)) == ["b", "c"]
+    assert (mount.path / "c").read_bytes() == b"b"
+    assert bucket.files() == {"b": b"b", "c": b"b"}
+
+
+def test_a_directory_whose_deletion_is_refused_stays_and_its_copies_go(
+    mount: Mount, proxy: CountingProxy, bucket: Bucket
+) -> None:
+    """mv of a directory failed after the copies, which cannot be deleted yet: the new name is busy."""
+    mount.expected = [*mount.expected, "fails, and is tried again until it is done"]
     (mount.path / "d").mkdir()
     (mount.path / "d" / "a").write_bytes(b"a")
     assert not (mount.path / "f").exists()
-    with proxy.rule(ACCESS_DENIED, operation="DeleteObjects"), pytest.raises(PermissionError):
-        os.rename(mount.path / "d", mount.path / "f")
-    assert (mount.path / "f" / "a").read_bytes() == b"a"
-    assert sorted(os.listdir(mount.path)) == ["d", "f"]
+    with proxy.rule(ACCESS_DENIED, operation="DeleteObjects"):
+        with pytest.raises(PermissionError):
+            os.rename(mount.path / "d", mount.path / "f")
+        assert (mount.path / "d" / "a").read_bytes() == b"a"
+        with pytest.raises(OSError) as caught:
+            os.listdir(mount.path / "f")
+        assert caught.value.errno == errno.EBUSY
+    eventually((mount.path / "f").exists, False)
+    assert os.listdir(mount.path) == ["d"]
+    assert os.listdir(mount.path / "d") == ["a"]
+    assert bucket.files() == {"d/a": b"a"}
+    (mount.path / "f").mkdir()
