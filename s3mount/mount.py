@@ -426,7 +426,7 @@ def mount_options(config: MountConfig) -> set[str]:
     default_permissions: the kernel checks modes, so that what `ls -l` shows is what holds.
     """
     # libfuse splits at commas, and a backslash keeps one.
-    source = config.source.replace("\\", "\\\\").replace(",", "\\,")
+    source = (config.fsname or config.source).replace("\\", "\\\\").replace(",", "\\,")
     options = {"default_permissions", f"fsname={source}", "subtype=s3mount", *config.mount_options}
     if config.read_only:
         options.add("ro")

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from s3mount.cli import mount8
 from s3mount.cli.parser import parse
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
@@ -21,12 +22,15 @@ _SHOW_TRACEBACK = "S3MOUNT_TRACEBACK"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every expected failure is one line on standard error."""
+    call = mount8.Call([])
     try:
-        arguments = parse(sys.argv[1:] if argv is None else argv)
-        return int(arguments.run(arguments))
+        call = mount8.call_of(sys.argv) if argv is None else mount8.Call(list(argv))
+        arguments = parse(call.words)
+        arguments.call = call
+        return call.exit_code(int(arguments.run(arguments)))
     except StartupError as error:
         say_failure(error)
-        return error.exit_code
+        return call.exit_code(error.exit_code)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from s3mount.errors import StartupError
 
 # For a look at the mountpoint; only a mount whose process hangs ever takes long.
 LOOK_S = 5.0
+# How long the end of an earlier mount may take before it is spoken of.
+WAIT_SILENTLY_S = 1.0
+# Beyond the time that the earlier mount has for its uploads.
+DRAIN_GRACE_S = 15.0
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ESHUTDOWN)
 
 
@@ -43,6 +48,36 @@ def check_all(config: MountConfig) -> Sight:
     if config.ca_bundle is not None:
         check_readable("CA bundle", config.ca_bundle)
     return sight
+
+
+def wait_for_the_one_before(config: MountConfig) -> None:
+    """Return when a mount of the same place that was unmounted has stored what it had left.
+
+    Raises: StartupError (it has not within its own time for that).
+    """
+    entry = mounted_at(config.mountpoint)
+    found = runtime.find(config.mountpoint, os.geteuid())
+    if found is None or not found[0].is_running() or (entry is not None and entry.fs_type == FUSE_TYPE):
+        return
+    state = found[0]
+    if state.spool_dir != config.spool_dir:
+        return  # another bucket: its end and our beginning have nothing in common
+    if not runtime.wait_for_end(state.pid, state.started, WAIT_SILENTLY_S):
+        print(
+            f"s3mount: process {state.pid} is still storing what was written at {state.mountpoint} before; "
+            "it is mounted again after that",
+            file=sys.stderr,
+            flush=True,
+        )
+        if not runtime.wait_for_end(state.pid, state.started, state.drain_timeout_s + DRAIN_GRACE_S):
+            raise _mountpoint(
+                state.mountpoint,
+                f"process {state.pid} is still storing what was written there before",
+                "`s3mount list` shows how far it is; mount again when it has ended",
+            )
+    ended = runtime.find(state.mountpoint, os.geteuid())
+    if ended is not None and (ended[0].pid, ended[0].started) == (state.pid, state.started):
+        runtime.forget(*ended)  # what it has left is in the spool, and this mount sends it
 
 
 def check_mountpoint(config: MountConfig) -> Sight:

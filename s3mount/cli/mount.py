@@ -94,6 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
     from s3mount.cli import checks, daemon
 
     config = config_from(arguments)
+    if arguments.call.is_fake:
+        return int(Exit.OK)
+    checks.wait_for_the_one_before(config)
     before = checks.check_all(config)
     log_file = config.log_file or (None if config.foreground else default_log_file(config))
     try:
@@ -113,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
     if config.foreground or log_file is None:
         return _run_in_foreground(config, log_file)
     daemon.start(config, log_file, before)
-    print(f"s3mount: {config.source} is mounted at {config.mountpoint}; log: {log_file}")
+    if not arguments.call.is_helper:
+        print(f"s3mount: {config.source} is mounted at {config.mountpoint}; log: {log_file}")
     return int(Exit.OK)
 
 

@@ -47,6 +47,7 @@ class MountConfig:
     addressing_style: Literal["auto", "path", "virtual"]
     checksums: Literal["auto", "crc32", "when-required"]
     probe: bool
+    fsname: str | None
     read_only: bool
     allow_other: bool
     allow_root: bool

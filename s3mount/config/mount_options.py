@@ -19,10 +19,33 @@ _UNDO = {"exec": "noexec", "atime": "noatime", "diratime": "nodiratime"}
 _IGNORED = frozenset(
     {"_netdev", "async", "auto", "defaults", "fail", "group", "loud", "nofail", "noauto", "nogroup"}
     | {"noiversion", "nomand", "noowner", "nouser", "nousers", "owner", "relatime", "silent", "user", "users"}
+    | {"nolazytime", "norelatime", "nostrictatime", "symfollow"}
 )
 _IGNORED_PREFIXES = ("x-", "X-", "comment=", "user=", "uhelper=", "helper=")
-# A bucket that anyone can write to must not be able to hand out privileges.
-_REFUSED = frozenset({"suid", "dev"})
+_PRIVILEGES = "refused, since whoever can write to the bucket could then gain privileges here"
+_AT_CLOSE = "every close already waits for the bucket, and a write alone is not an object"
+_NO_ATIME = "times of access are not kept"
+_NO_LABELS = "the files of a bucket have no security labels"
+# What mount(8) knows and this file system cannot give: taken in silence it would be believed.
+_REFUSED = {
+    "suid": (_PRIVILEGES, "leave it out"),
+    "dev": (_PRIVILEGES, "leave it out"),
+    "remount": ("options cannot be changed while it is mounted", "umount, and mount again"),
+    "sync": (_AT_CLOSE, "leave it out"),
+    "dirsync": (_AT_CLOSE, "leave it out"),
+    "strictatime": (_NO_ATIME, "leave it out"),
+    "lazytime": (_NO_ATIME, "leave it out"),
+    "iversion": ("files have no version counter", "leave it out"),
+    "mand": ("there are no mandatory locks", "leave it out"),
+    "nosymfollow": ("FUSE cannot have links that lead nowhere", "leave it out"),
+    "context": (_NO_LABELS, "leave it out"),
+    "fscontext": (_NO_LABELS, "leave it out"),
+    "defcontext": (_NO_LABELS, "leave it out"),
+    "rootcontext": (_NO_LABELS, "leave it out"),
+    "loop": ("a bucket is no image file", "leave it out"),
+    "offset": ("a bucket is no image file", "leave it out"),
+    "sizelimit": ("a bucket is no image file", "leave it out"),
+}
 _ALIASES = {"ro": ("read-only", True), "rw": ("read-only", False)}
 _WORDS = {
     "yes": True,
@@ -65,13 +88,8 @@ class Chosen:
             self.passed[item] = None
         elif item in _UNDO:
             self.passed.pop(_UNDO[item], None)
-        elif item in _REFUSED:
-            raise StartupError(
-                f"option -o {item}",
-                "refused, since whoever can write to the bucket could then gain privileges here",
-                "leave it out",
-                Exit.USAGE,
-            )
+        elif name in _REFUSED:
+            raise StartupError(f"option -o {name}", *_REFUSED[name], Exit.USAGE)
         elif name in _ALIASES and value is None:
             target, chosen = _ALIASES[name]
             self.values[BY_NAME[target].field] = chosen

@@ -227,6 +227,15 @@ OPTIONS: tuple[Option, ...] = (
         default=None,
         metavar="FILE",
     ),
+    _named(
+        "fsname",
+        ACCESS,
+        "What df and findmnt show as the device.",
+        _text,
+        default=None,
+        metavar="NAME",
+        default_text="s3://BUCKET/PREFIX/; for mount(8) what fstab says",
+    ),
     _switch(
         "no-sign-request",
         STORE,

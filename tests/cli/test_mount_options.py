@@ -87,6 +87,77 @@ def test_set_uid_programs_and_devices_are_refused(item: str) -> None:
     assert f"-o {item}" in refused(f"ro,{item}").thing
 
 
+#: Every option of mount(8) for all file systems (util-linux 2.38 to 2.41), "=" where it takes a value.
+OF_MOUNT_8 = [
+    "async",
+    "atime",
+    "noatime",
+    "auto",
+    "noauto",
+    "context=",
+    "fscontext=",
+    "defcontext=",
+    "rootcontext=",
+    "defaults",
+    "dev",
+    "nodev",
+    "diratime",
+    "nodiratime",
+    "dirsync",
+    "exec",
+    "noexec",
+    "group",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
+    "_netdev",
+    "nofail",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "suid",
+    "nosuid",
+    "silent",
+    "loud",
+    "owner",
+    "remount",
+    "ro",
+    "rw",
+    "sync",
+    "user",
+    "nouser",
+    "users",
+    "nosymfollow",
+    "symfollow",
+    "X-mount.mkdir",
+    "x-systemd.automount",
+    "comment=",
+    "uhelper=",
+    "helper=",
+    "loop",
+    "offset=",
+    "sizelimit=",
+    "nogroup",
+    "noowner",
+    "nousers",
+    "user=",
+]
+
+
+@pytest.mark.parametrize("item", OF_MOUNT_8)
+def test_what_mount_8_knows_is_taken_or_refused_with_its_reason(item: str) -> None:
+    """Never as an option that does not exist."""
+    try:
+        chosen(item + ("system_u:object_r:x_t" if item.endswith("=") else ""))
+    except StartupError as error:
+        assert "no such option" not in error.cause
+        assert error.thing == f"option -o {item.rstrip('=')}"
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
