@@ -58,7 +58,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
     """
-    from s3mount.cli import caches, demo, explain, mount, mounts, spool, status, top, umount, wait
+    from s3mount.cli import caches, demo, explain, install, mount, mounts, spool, status, top, umount, wait
 
     parser = Parser(prog="s3mount", description=_OVERVIEW, usage="s3mount COMMAND …", add_help=True)
     parser.add_argument("--version", action="version", version=f"s3mount {__version__}")
@@ -71,7 +71,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for command in (explain, spool):
         command.add_parser(commands)
     caches.add_parsers(commands)
-    demo.add_parser(commands)
+    for command in (install, demo):
+        command.add_parser(commands)
     if not argv:
         parser.error("the command is missing")
     if not argv[0].startswith("-") and argv[0] not in commands.choices:
