@@ -159,30 +159,34 @@ class _Push:
 
     async def _send(self, record: SpoolRecord, file: SpoolFile, key: str) -> None:
         if self.arguments.all and _is_to_be_compared(record):
-            if await self.uploader.has(key, file) is None:
+            answer = await self.uploader.has(key, file)
+            if answer is None:
                 raise FsError(f"it is left: {what_to_do(record, boot_id(), is_dead_mount=True).cause}")
+            file.sent(answer.etag)
         elif key == record.key:
-            await self._upload(record, file, key)
+            file.sent(await self._upload(record, file, key))
         else:
-            file.rekey(key, NO_CONDITION)
+            file.rekey(key, NO_CONDITION, with_edits=False)
             try:
                 await self._upload(record, file, key)
             except BaseException:
-                file.rekey(record.key, record.condition)
+                file.rekey(record.key, record.condition, with_edits=False)
                 raise
-        file.sent()
+            file.sent()
         await file.discard()
 
-    async def _upload(self, record: SpoolRecord, file: SpoolFile, key: str) -> None:
-        """Return once the bucket has been seen to have the file."""
+    async def _upload(self, record: SpoolRecord, file: SpoolFile, key: str) -> str | None:
+        """Return the ETag once the bucket has been seen to have the file."""
         overwrite, other_key = self.arguments.overwrite, self.arguments.other_key
         condition = push_condition(record, overwrite=overwrite, other_key=other_key)
         if record.base is not None:
             await file.fill(fetch_from(self.bucket.store, record.base))
         headers = record.headers or await self._headers(record, key)
         await self.uploader.upload(key, file, headers, condition=condition, ledger=file.ledger)
-        if await self.uploader.has(key, file) is None:
+        seen = await self.uploader.has(key, file)
+        if seen is None:
             raise FsError("it was stored, and somebody else has replaced it already")
+        return seen.etag
 
     async def _headers(self, record: SpoolRecord, key: str) -> ObjectHeaders:
         """Return headers for a file that no close has given any: the old object's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3mount.core.answers import same_etag
 from s3mount.core.objects import (
@@ -36,7 +36,10 @@ class SpoolState(enum.Enum):
 
 
 SENDABLE = frozenset({SpoolState.QUEUED, SpoolState.UPLOADING})
-"""The states in which the bytes are whole and meant for the bucket."""
+"""The states in which the bytes are whole and meant for the bucket: a change goes into a copy of them."""
+
+SUPERSEDING = frozenset({*SENDABLE, SpoolState.CONFLICT})
+"""The states in which a file takes the place of the version that was closed before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ class SpoolRecord:
     ``changed_ns`` is when the state was last changed. ``attempts`` counts the uploads that failed.
     ``unanswered`` are those tries that the server may have carried out without our knowing.
     ``is_synced`` says that data and directory entry were on the disk for good when the row was written;
-    ``boot_id`` tells whether the machine has restarted since.
+    ``boot_id`` tells whether the machine has restarted since. ``replaces`` is the row of the version that
+    was closed before and not sent yet, which stays until this one is closed, too; that row may be gone.
     """
 
     id: int
@@ -105,6 +109,7 @@ class SpoolRecord:
     boot_id: str = ""
     upload: SpoolUpload | None = None
     unanswered: tuple[Fingerprint, ...] = ()
+    replaces: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -115,6 +120,27 @@ class SpoolRecord:
                 break
             position = max(position, span.stop)
         return position >= min(self.base_limit, self.size)
+
+    def edited(self, size: int, base_limit: int, present: tuple[ByteRange, ...]) -> SpoolRecord:
+        """Return the row of a copy that is to be changed, until which nobody needs it.
+
+        It has the key, the conditions and the unanswered tries of what it was copied from; the upload in
+        parts stays with that.
+        """
+        return replace(
+            self,
+            id=0,
+            file_name="",
+            state=SpoolState.DONE,
+            size=size,
+            base_limit=base_limit,
+            present=present,
+            cause="",
+            attempts=0,
+            is_synced=False,
+            upload=None,
+            replaces=self.id,
+        )
 
 
 class Action(enum.Enum):
@@ -136,6 +162,7 @@ class Decision:
 
 
 INTERRUPTED = "the mount ended while the file was being written: no close of it was answered"
+CLOSED_BEFORE = "what was closed before is a file of its own here, or in the bucket by now"
 RESTARTED = (
     "the machine restarted before the bytes were safe on the disk: some of them may not be what was written"
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -63,12 +63,14 @@ SCHEMA: Final = Schema(
             upload_id TEXT,
             asked_ns INTEGER NOT NULL
         )""",
+        "ALTER TABLE spool ADD COLUMN replaces INTEGER",
+        "CREATE INDEX spool_replaces ON spool (replaces) WHERE replaces IS NOT NULL",
     ),
 )
 
 _COLUMNS: Final = (
     *("id", "file_name", "key", "state", "condition", "base", "base_limit", "size", "present", "headers"),
-    *("changed_ns", "cause", "attempts", "is_synced", "boot_id", "upload", "unanswered"),
+    *("changed_ns", "cause", "attempts", "is_synced", "boot_id", "upload", "unanswered", "replaces"),
 )
 _NUMBERS: Final = ("base_limit", "size", "changed_ns", "attempts")
 _SELECT_PARTS: Final = "SELECT spool_id, number, etag, size, crc32 FROM part"
@@ -122,19 +124,61 @@ class SpoolRows:
         A change of ``upload`` replaces the parts as well. What the row had of an upload that is no
         longer there must have been given to :meth:`abandon` before.
         """
-        values = _values(changes)
-        statement = f"UPDATE spool SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?"
+        self.journal.run(lambda db: _update(db, record.id, changes))
+        return replace(record, **changes)
+
+    def supersede(
+        self, older: SpoolRecord, newer: SpoolRecord, **changes: Any
+    ) -> tuple[SpoolRecord, SpoolRecord]:
+        """Let *newer*, whose fields change, take the place of *older*, which nobody needs any more.
+
+        Both at once, so that there is always exactly one of them. An upload that *older* has is *newer*'s
+        from here on: whoever goes on with it compares the parts that the server has with the bytes.
+
+        Returns: both records as they are now.
+        """
+        if older.upload is not None:
+            changes["upload"] = replace(older.upload, parts=())
+        gone: dict[str, Any] = {"state": SpoolState.DONE, "upload": None}
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(statement, (*values.values(), record.id))
-            if "upload" in changes:
-                db.execute("DELETE FROM part WHERE spool_id = ?", (record.id,))
-                upload: SpoolUpload | None = changes["upload"]
-                for tag in () if upload is None else upload.parts:
-                    _add_part(db, record.id, tag)
+            _update(db, newer.id, changes)
+            _update(db, older.id, gone)
 
         self.journal.run(work)
-        return replace(record, **changes)
+        return replace(older, **gone), replace(newer, **changes)
+
+    def rekey(
+        self,
+        records: Sequence[SpoolRecord],
+        key: str,
+        condition: WriteCondition,
+        base: ObjectStat | None,
+        *,
+        with_edits: bool,
+    ) -> list[SpoolRecord]:
+        """Let rows be of *key*, over *base*; *with_edits*, also those of interrupted edits of them.
+
+        Returns: *records* as they are now.
+        """
+        changes: dict[str, Any] = {"key": key, "condition": condition, "base": base, "unanswered": ()}
+
+        def work(db: sqlite3.Connection) -> None:
+            for record in records:
+                _update(db, record.id, changes)
+                if with_edits:
+                    _rebase(db, record.id, key, condition, base)
+
+        self.journal.run(work)
+        return [replace(record, **changes) for record in records]
+
+    def rebase(self, record: SpoolRecord, base: ObjectStat) -> None:
+        """Let edits of *record* that were interrupted be over *base*, the object that it has become.
+
+        What they miss is the same there: they were copies of it.
+        """
+        condition = WriteCondition(if_match=base.etag)
+        self.journal.run(lambda db: _rebase(db, record.id, base.key, condition, base))
 
     def add_part(self, record: SpoolRecord, tag: PartTag) -> SpoolRecord:
         """Note a part that was sent of the row's upload."""
@@ -236,6 +280,28 @@ def _read_all(db: sqlite3.Connection) -> list[SpoolRecord]:
     ]
 
 
+def _update(db: sqlite3.Connection, row_id: int, changes: dict[str, Any]) -> None:
+    values = _values(changes)
+    statement = f"UPDATE spool SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?"
+    db.execute(statement, (*values.values(), row_id))
+    if "upload" in changes:
+        db.execute("DELETE FROM part WHERE spool_id = ?", (row_id,))
+        upload: SpoolUpload | None = changes["upload"]
+        for tag in () if upload is None else upload.parts:
+            _add_part(db, row_id, tag)
+
+
+def _rebase(
+    db: sqlite3.Connection, replaced_id: int, key: str, condition: WriteCondition, base: ObjectStat | None
+) -> None:
+    """Change the rows that replace another; one that misses no byte of an object goes on missing none."""
+    db.execute(
+        "UPDATE spool SET key = ?, condition = ?, base = CASE WHEN base IS NULL THEN NULL ELSE ? END "
+        "WHERE replaces = ?",
+        (key, _dumped_condition(condition), _dumped(base), replaced_id),
+    )
+
+
 def _add_part(db: sqlite3.Connection, row_id: int, tag: PartTag) -> None:
     db.execute(
         "REPLACE INTO part (spool_id, number, etag, size, crc32) VALUES (?, ?, ?, ?, ?)",
@@ -329,6 +395,8 @@ def _need_types(row: dict[str, Any]) -> None:
         value = row.get(name, 0)
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} is {value!r}")
+    if not isinstance(row.get("replaces"), int | None):
+        raise ValueError(f"replaces is {row['replaces']!r}")
     for name in ("file_name", "key", "cause", "boot_id"):
         if not isinstance(row.get(name, ""), str):
             raise ValueError(f"{name} is {row[name]!r}")

@@ -8,10 +8,12 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from s3mount.core.exits import Exit
-from s3mount.core.objects import ObjectStat, WriteCondition
+from s3mount.core.objects import ByteRange, ObjectStat, WriteCondition
 from s3mount.core.spool_record import (
     DATA_SUFFIX,
     NO_CONDITION,
@@ -29,6 +31,7 @@ from s3mount.data.spool_file import SpoolFile
 from s3mount.data.spool_holder import Holder, claim, living_holder_of, lock
 from s3mount.data.spool_recovery import Leftover, open_journal, recover
 from s3mount.data.spool_space import SpoolSpace
+from s3mount.data.spool_version import SpoolVersion
 from s3mount.data.uploader_settle import content, fingerprint_of, fingerprint_of_parts
 from s3mount.errors import FsError, StartupError
 
@@ -80,7 +83,7 @@ class SpoolDir:
             )
             self._disk = Disk(DISK_THREADS)
             self._numbers = itertools.count(1)
-            self._files: dict[int, SpoolFile] = {}
+            self._files: dict[int, SpoolVersion] = {}
             self._found: dict[str, int] = {}
             self._boot_id = boot_id()
             self._try_to_write()
@@ -119,30 +122,18 @@ class SpoolDir:
 
         Raises: NoSpace, FsError.
         """
-        name = f"{next(self._numbers):06d}-{secrets.token_hex(6)}{DATA_SUFFIX}"
         size = 0 if base is None else base.size
-        # The row comes first: a file without one would be nobody's after a crash.
-        record = self._rows.insert(
-            SpoolRecord(
-                id=0,
-                file_name=name,
-                key=key,
-                state=SpoolState.WRITING,
-                condition=condition,
-                base=base,
-                base_limit=size,
-                size=size,
-                changed_ns=time.time_ns(),
-                boot_id=self._boot_id,
-            )
+        record = SpoolRecord(
+            id=0,
+            file_name="",
+            key=key,
+            state=SpoolState.WRITING,
+            condition=condition,
+            base=base,
+            base_limit=size,
+            size=size,
         )
-        try:
-            fd = self._make_file(name, size)
-        except OSError as exc:
-            self._rows.delete(record)
-            raise translated(exc, os.path.join(self.path, name)) from exc
-        claim(fd)  # nobody else touches a file of a live mount that is being written
-        return self._opened(record, fd)
+        return self._opened(self._begin(record))
 
     async def reopen(self, record: SpoolRecord) -> SpoolFile:
         """Take over a file that an earlier mount left, with the bytes that it has here.
@@ -167,7 +158,7 @@ class SpoolDir:
                 self._rows.update(record, state=SpoolState.PARKED, cause=doubt)
             raise FsError(f"{path}: {doubt}")
         self._space.refund(self._found.pop(record.file_name, 0))
-        file = self._opened(record, fd)
+        file = self._opened(self._version(record, fd, present=record.present))
         self._space.used_bytes += file.charged_bytes  # they are there, cap or not
         try:
             if record.state is SpoolState.UPLOADING:
@@ -206,8 +197,8 @@ class SpoolDir:
 
     def close(self) -> None:
         """Let another mount use the directory. Deletes nothing: what is here may be unsent."""
-        for file in self._files.values():
-            file.close_now()
+        for version in self._files.values():
+            version.close_now()
         self._rows.journal.close()
         os.close(self._fd)
 
@@ -224,20 +215,39 @@ class SpoolDir:
             rows.journal.close()
             raise _refused(self.path, f"has files that cannot be taken over ({exc})") from exc
 
-    def _opened(self, record: SpoolRecord, fd: int) -> SpoolFile:
-        path = os.path.join(self.path, record.file_name)
-        entry = SpoolEntry(self._rows, record, self._boot_id)
-        file = SpoolFile(
+    def _begin(self, record: SpoolRecord) -> SpoolVersion:
+        """Make the file of a new row, whose id, file name and times are given here, and both.
+
+        Raises: NoSpace, FsError.
+        """
+        name = f"{next(self._numbers):06d}-{secrets.token_hex(6)}{DATA_SUFFIX}"
+        # The row comes first: a file without one would be nobody's after a crash.
+        record = self._rows.insert(
+            replace(record, file_name=name, changed_ns=time.time_ns(), boot_id=self._boot_id)
+        )
+        try:
+            fd = self._make_file(name, record.size)
+        except OSError as exc:
+            self._rows.delete(record)
+            raise translated(exc, os.path.join(self.path, name)) from exc
+        claim(fd)  # nobody else touches a file of a live mount that is being written
+        return self._version(record, fd)
+
+    def _version(self, record: SpoolRecord, fd: int, *, present: Iterable[ByteRange] = ()) -> SpoolVersion:
+        version = SpoolVersion(
             self._disk,
             self._space,
-            entry,
+            SpoolEntry(self._rows, record, self._boot_id),
             fd=fd,
-            path=path,
-            directory_fd=self._fd,
+            path=os.path.join(self.path, record.file_name),
             on_close=lambda kept_bytes: self._let_go(record, kept_bytes),
+            present=present,
         )
-        self._files[record.id] = file
-        return file
+        self._files[record.id] = version
+        return version
+
+    def _opened(self, version: SpoolVersion) -> SpoolFile:
+        return SpoolFile(self._disk, version, self._begin, directory_fd=self._fd)
 
     def _let_go(self, record: SpoolRecord, kept_bytes: int) -> None:
         self._files.pop(record.id)

@@ -64,6 +64,20 @@ class SpoolEntry:
         self._unwritten.clear()
         self._may_be_believed |= self.record.is_synced
 
+    def supersede(self, older: SpoolEntry, **changes: Any) -> None:
+        """As :meth:`write`, and from then on nobody needs *older*, whose upload goes on here.
+
+        One that was begun for another key or with other headers is given up.
+        """
+        wanted = {name: changes.get(name, getattr(self.record, name)) for name in ("key", "headers")}
+        for entry in (older, self):
+            entry.abandon_other_upload(**wanted)
+        changes = self._stamped(changes)
+        late = {name: getattr(self.record, name) for name in self._unwritten}
+        older.record, self.record = self._rows.supersede(older.record, self.record, **{**late, **changes})
+        self._unwritten.clear()
+        self._may_be_believed |= self.record.is_synced
+
     def note(self, **changes: Any) -> None:
         """Change the row if the disk has room, and with the next change else.
 
@@ -88,7 +102,7 @@ class SpoolEntry:
         """Let the upload in parts be aborted by whoever comes by. Raises: NoSpace, FsError."""
         self.record = self._rows.abandon(self.record)
 
-    def abandon_other_upload(self, key: str, headers: ObjectHeaders) -> None:
+    def abandon_other_upload(self, key: str, headers: ObjectHeaders | None) -> None:
         """Abandon an upload that was begun for another key or with other headers: it has them for good.
 
         Raises: NoSpace, FsError.
@@ -105,12 +119,32 @@ class SpoolEntry:
             facts["is_synced"] = False  # of the bytes that the row did not know
         self.note(state=SpoolState.UPLOADING, cause="", **told, **facts)
 
-    def rekey(self, key: str, condition: WriteCondition, base: ObjectStat | None) -> None:
-        """Say that the file is to become *key*, over *base*; what was begun for the old key is given up."""
+    def rekey(
+        self,
+        key: str,
+        condition: WriteCondition,
+        base: ObjectStat | None,
+        *,
+        older: SpoolEntry | None = None,
+        with_edits: bool = True,
+    ) -> None:
+        """Say that the file, with *older* and interrupted edits, is to become *key*, over *base*.
+
+        What was begun for the old key is given up.
+        """
         if self.is_unwanted:
             return
-        self.abandon_upload()
-        self.write(key=key, condition=condition, base=base, unanswered=())
+        entries = [entry for entry in (older, self) if entry is not None]
+        for entry in entries:
+            entry.abandon_upload()
+        found = [entry.record for entry in entries]
+        records = self._rows.rekey(found, key, condition, base, with_edits=with_edits)
+        for entry, record in zip(entries, records, strict=True):
+            entry.record = record
+
+    def become(self, base: ObjectStat) -> None:
+        """Tell the edits of the file that were interrupted which object it has become."""
+        self._rows.rebase(self.record, base)
 
     def add_part(self, tag: PartTag) -> None:
         """Note a part that was sent. Raises: as :meth:`note`."""

@@ -14,11 +14,11 @@ from s3mount.core.blocks import clip
 from s3mount.core.objects import ByteRange, FileSlice, ObjectHeaders, ObjectStat, WriteCondition
 from s3mount.core.parts import MAX_OBJECT_BYTES
 from s3mount.core.ranges import RangeSet
-from s3mount.core.spool_record import SENDABLE, SpoolRecord, SpoolState
+from s3mount.core.spool_record import SENDABLE, SUPERSEDING, SpoolRecord, SpoolState
 from s3mount.data.disk import INLINE_BYTES, Disk, read_at, translated, write_at
 from s3mount.data.spool_entry import SpoolEntry
 from s3mount.data.spool_ledger import SpoolLedger
-from s3mount.data.spool_space import DISK_BLOCK_BYTES, SpoolSpace
+from s3mount.data.spool_version import SpoolVersion
 from s3mount.errors import BadAnswer, BadDescriptor, FileTooLarge, FsError, NoSpace, collapsed
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ MIB = 1 << 20
 
 Buffer = bytes | memoryview
 Fetch = Callable[[ByteRange], Awaitable[Buffer]]
+Begin = Callable[[SpoolRecord], SpoolVersion]
 
 FETCH_BYTES = 8 * MIB
 """The most that is asked for at once of the object underneath."""
@@ -58,51 +59,49 @@ class SpoolFile:
     ``begin_upload``, ``Uploader.upload(..., ledger=file.ledger)``, then ``sent``, or ``queue``,
     ``conflict`` or ``park`` with the cause. ``discard`` takes file and row away, ``close`` leaves both.
 
+    What is to be sent is never changed: the first change goes into a copy, with a row of its own, and what
+    was closed stays as it is (``is_edited``) until the copy is made durable, too, and takes its place.
+
     INVARIANT: the local file is ``size`` bytes long, and zero where nothing is present, unless a fetch
     or a write has failed half-way below ``base_limit``, where nobody reads what is not present.
-    INVARIANT: this file's charge in the spool is the total of ``_charged``, which covers ``present``.
+    INVARIANT: what is charged for this file covers ``present``.
+    INVARIANT: there is an older version only while the row of this one says neither QUEUED nor UPLOADING,
+    or until a commit that says so is safe.
     """
 
-    def __init__(
-        self,
-        disk: Disk,
-        space: SpoolSpace,
-        entry: SpoolEntry,
-        *,
-        fd: int,
-        path: str,
-        directory_fd: int,
-        on_close: Callable[[int], object],
-    ) -> None:
+    def __init__(self, disk: Disk, version: SpoolVersion, begin: Begin, *, directory_fd: int) -> None:
         """Use :meth:`s3mount.data.spool.SpoolDir.create` or :meth:`~s3mount.data.spool.SpoolDir.reopen`.
 
-        *on_close* is told how many bytes stay on the disk.
+        *begin* makes an empty version for a row. Raises: NoSpace, FsError.
         """
-        record = entry.record
-        self.path = path
+        record = version.entry.record
         self.base = record.base
         self.size = record.size
         self.base_limit = record.base_limit
         self.present = RangeSet()
         self._disk = disk
-        self._space = space
-        self._entry = entry
-        self._fd = fd
+        self._version = version
+        self._older: SpoolVersion | None = None
+        self._begin = begin
         self._directory_fd = directory_fd
-        self._on_close = on_close
-        self._has_safe_name = record.is_synced
         self._changes = 0  # counts writes and truncates, so that an fsync knows whether it has missed any
-        self._charged = RangeSet()
         self._lost = RangeSet()  # refused for want of space, and not written again since
         self._broken: FsError | None = None
         self._claims: list[_Claim] = []
         self._lock = trio.Lock()
         self._syncing = trio.Lock()  # taken before the other: for as long as an fsync has the descriptor
-        self._is_closed = False
-        self.ledger = SpoolLedger(entry, self._secure)
+        self.ledger = SpoolLedger(version.entry, self._secure)
         for span in record.present:
             self.present.add(span)
-            self._charged.add(_blocks_of(span))
+
+    @property
+    def _entry(self) -> SpoolEntry:
+        return self._version.entry
+
+    @property
+    def path(self) -> str:
+        """Where the bytes are."""
+        return self._version.path
 
     @property
     def key(self) -> str:
@@ -121,12 +120,22 @@ class SpoolFile:
 
     @property
     def charged_bytes(self) -> int:
-        """Bytes on disk that the spool is charged with for this file."""
-        return self._charged.total
+        """Bytes on disk that the spool is charged with for this file as it is."""
+        return self._version.charged.total
 
     @property
-    def poison(self) -> FsError | None:
-        """Why the file must not be uploaded: bytes of it that a program wrote are not here.
+    def is_promised(self) -> bool:
+        """Whether the bytes as they are are to be sent: a change goes into a copy, with a descriptor more."""
+        return self.state in SENDABLE
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether what was closed before is kept beside these bytes."""
+        return self._older is not None
+
+    @property
+    def refusal(self) -> FsError | None:
+        """Why what programs have written since is not all here, None where it is.
 
         A lack of space is healed by writing the same bytes again or cutting them off, a failure of
         the disk by nothing.
@@ -135,6 +144,19 @@ class SpoolFile:
             span = next(iter(self._lost))
             return NoSpace(f"{self.path}: bytes {span.start}-{span.stop} of {self.key} were refused")
         return self._broken
+
+    @property
+    def poison(self) -> FsError | None:
+        """Why the file must not be uploaded: bytes of it that a program wrote are not here.
+
+        As :attr:`refusal`; but a write that was refused before it began has not spoiled what was closed.
+        """
+        return self._broken if self.is_promised else self.refusal
+
+    def forgive(self) -> None:
+        """Forget what was refused of a change that never began: nobody has the file open any more."""
+        if self.is_promised:
+            self._lost = RangeSet()
 
     @property
     def is_complete(self) -> bool:
@@ -159,7 +181,7 @@ class SpoolFile:
             return
         async with self._changing(span.size, span):
             try:
-                self._charge(span)
+                self._version.charge(span)
                 await self._put(span, memoryview(data))
             except (NoSpace, FileTooLarge):
                 self._lost.add(span)
@@ -182,7 +204,7 @@ class SpoolFile:
         async with self._turn(span.size):
             here = clip(span, self.size)
             try:
-                return await self._disk.run(here.size, lambda: read_at(self._fd, here))
+                return await self._disk.run(here.size, lambda: read_at(self._version.fd, here))
             except OSError as exc:
                 raise translated(exc, self.path) from exc
 
@@ -193,19 +215,18 @@ class SpoolFile:
         """
         if size > MAX_OBJECT_BYTES:
             raise FileTooLarge(f"{self.key}: S3 stores at most {MAX_OBJECT_BYTES} bytes")
-        moved = INLINE_BYTES if size < self.size and self._charged.total > SLOW_TRUNCATE_BYTES else 0
-        async with self._changing(moved, None):
+        is_slow = size < self.size and self.charged_bytes > SLOW_TRUNCATE_BYTES and not self.is_promised
+        moved = INLINE_BYTES if is_slow else 0
+        async with self._changing(moved, None, keeps=size):
             try:
-                await self._disk.run(moved, lambda: os.ftruncate(self._fd, size))
+                await self._disk.run(moved, lambda: os.ftruncate(self._version.fd, size))
             except OSError as exc:
                 raise translated(exc, self.path) from exc
             self.size = size
             self.base_limit = min(self.base_limit, size)
             self.present.clip(size)
             self._lost.clip(size)
-            charged = self._charged.total
-            self._charged.clip(_up(size))
-            self._space.refund(charged - self._charged.total)
+            self._version.cut(size)
 
     async def fill(self, fetch: Fetch) -> None:
         """Fetch whatever is still missing, so that the file can be uploaded.
@@ -225,9 +246,9 @@ class SpoolFile:
         Raises: the poison; FsError if bytes are missing.
         """
         self._need_whole(span)
-        if span.stop > self.size or self._is_closed:
+        if span.stop > self.size or self._version.is_closed:
             raise FsError(f"{self.path}: bytes {span.start}-{span.stop} are not all here")
-        return FileSlice(self._fd, span)
+        return FileSlice(self._version.fd, span)
 
     def _need_whole(self, span: ByteRange | None = None) -> None:
         """Raises: the poison; FsError if bytes of *span*, or of the file, are missing."""
@@ -241,8 +262,10 @@ class SpoolFile:
         """Say that the file is complete and is being sent to *key*. Takes microseconds.
 
         An upload that was begun for another key or with other headers is given up.
+        What was closed before must have been replaced: see :meth:`make_durable`.
         Raises: the poison; FsError (bytes are missing; the disk failed).
         """
+        assert self._older is None
         self._need_whole()
         self._entry.begin_upload(key, headers, condition, **self._facts())
 
@@ -250,7 +273,7 @@ class SpoolFile:
         """Say that the bucket has the file as it is: the bytes are here for those who have it open.
 
         With *etag*, the one that it has got there, what is written from now on is a change of that
-        object, also for who finds it after a crash.
+        object, also for who finds it after a crash; so is an edit that was interrupted by one.
         Where the journal cannot be told, the next mount finds out by itself.
         """
         if self._entry.is_unwanted:
@@ -260,6 +283,8 @@ class SpoolFile:
             self.base_limit = 0
             told = {"condition": WriteCondition(if_match=etag), "base": None, **self._facts()}
         try:
+            if etag is not None:
+                self._entry.become(ObjectStat(self.key, self.size, etag, 0))
             self.ledger.given_up()
             self._entry.note(state=SpoolState.DONE, cause="", attempts=0, unanswered=(), **told)
         except FsError as exc:
@@ -272,6 +297,11 @@ class SpoolFile:
         """
         self.sent()
         self._entry.is_unwanted = True
+        if self._older is not None:
+            try:
+                self._older.entry.note(state=SpoolState.DONE)
+            except FsError as exc:
+                log.warning("the spool's journal does not know that %s was unlinked: %s", self.key, exc)
 
     async def make_durable(
         self,
@@ -284,6 +314,8 @@ class SpoolFile:
         is_failure: bool = False,
     ) -> None:
         """Return once data, name and row survive a power cut, the row with *state* and *cause*.
+
+        In a state of SUPERSEDING the file takes the place of what was closed before, in the same commit.
 
         Args:
             key, headers, condition: what the row is to say of them; None leaves them as they are.
@@ -301,10 +333,26 @@ class SpoolFile:
         if is_failure:
             told["attempts"] = self._entry.record.attempts + 1
         async with self._synced() as facts:
+            told |= {"state": state, "cause": cause, "is_synced": True, **facts}
             record = self._entry.record
-            self._entry.abandon_other_upload(key or record.key, headers or record.headers or ObjectHeaders())
-            self._entry.write(state=state, cause=cause, is_synced=True, **facts, **told)
+            if self._older is not None and state in SUPERSEDING:
+                self._entry.supersede(self._older.entry, **told)
+            else:
+                self._entry.abandon_other_upload(key or record.key, headers or record.headers)
+                self._entry.write(**told)
         await self._entry.sync()
+        await self.drop_older()
+
+    async def drop_older(self) -> None:
+        """Take away what was closed before, if the journal says for good that nobody needs it."""
+        older = self._older
+        if older is None or older.entry.record.state is not SpoolState.DONE:
+            return
+        self._older = None
+        try:
+            await older.discard()
+        except FsError as exc:
+            log.debug("%s is taken away by the next mount: %s", older.path, exc)
 
     async def queue(self, cause: str = "", *, is_failure: bool = False) -> None:
         """Say that the file is to be sent later. As :meth:`make_durable`."""
@@ -345,17 +393,26 @@ class SpoolFile:
             self._entry.abandon_other_upload(self.key, headers)
             self._entry.write(headers=headers)
 
-    def rekey(self, key: str, condition: WriteCondition, *, base: ObjectStat | None = None) -> None:
+    def rekey(
+        self,
+        key: str,
+        condition: WriteCondition,
+        *,
+        base: ObjectStat | None = None,
+        with_edits: bool = True,
+    ) -> None:
         """Say that the file, whose bytes are unsent, has another name now.
 
         Args:
             base: where the object underneath lies now; None leaves it. It must have the same bytes.
+            with_edits: so have the edits of it that were interrupted by the end of a mount.
 
         Safe from the death of this process, not from a power cut, as a rename is anywhere.
         Raises: NoSpace, FsError; nothing has changed then.
         """
         new_base = self.base if base is None else base
-        self._entry.rekey(key, condition, new_base)
+        older = None if self._older is None else self._older.entry
+        self._entry.rekey(key, condition, new_base, older=older, with_edits=with_edits)
         self.base = new_base
 
     async def discard(self) -> None:
@@ -366,15 +423,9 @@ class SpoolFile:
         Raises: FsError (the file cannot be taken away; it stays, with its row).
         """
         with trio.CancelScope(shield=True):
-            # Else a power cut may leave a row that misses its file, as if bytes had been lost.
-            await self._entry.withdraw()
-            if not await self._close(delete=True):
-                return
-            try:
-                self._entry.delete()
-            except FsError as exc:
-                log.debug("%s: its row stays in the journal: %s", self.path, exc)
-            await self._entry.tidy()
+            async with self._syncing, self._lock:
+                for version in self._versions():
+                    await version.discard()
 
     async def close(self) -> None:
         """Let go of the file; it stays in the spool with its row. Again is fine.
@@ -382,39 +433,12 @@ class SpoolFile:
         Cancel: not.
         """
         with trio.CancelScope(shield=True):
-            await self._close(delete=False)
+            async with self._syncing, self._lock:
+                for version in self._versions():
+                    await version.close()
 
-    async def _close(self, *, delete: bool) -> bool:
-        """Close; return whether this was the first call. Raises: FsError (the file cannot be deleted)."""
-
-        def work() -> None:
-            os.close(self._fd)
-            if delete:
-                with suppress(FileNotFoundError):
-                    os.unlink(self.path)
-
-        async with self._syncing, self._lock:
-            if self._is_closed:
-                return False
-            self._is_closed = True
-            is_kept = True
-            try:
-                await self._disk.run(self._charged.total if delete else 0, work)
-                is_kept = not delete
-            except OSError as exc:
-                raise translated(exc, self.path) from exc
-            finally:
-                if not is_kept:
-                    self._space.refund(self._charged.total)
-                    self._charged = RangeSet()
-                self._on_close(self._charged.total)
-        return True
-
-    def close_now(self) -> None:
-        """Close at the end of the mount, when nothing runs any more."""
-        if not self._is_closed:
-            self._is_closed = True
-            os.close(self._fd)
+    def _versions(self) -> list[SpoolVersion]:
+        return [version for version in (self._older, self._version) if version is not None]
 
     def _facts(self) -> dict[str, object]:
         """Return what the row is to say of the bytes as they are now."""
@@ -453,33 +477,65 @@ class SpoolFile:
             raise self._broken
         self._need_open()
         try:
-            await self._disk.sync(self._fd)
-            if not self._has_safe_name:
+            await self._disk.sync(self._version.fd)
+            if not self._version.has_safe_name:
                 await self._disk.sync(self._directory_fd)
         except OSError as exc:
             # The kernel says it once and takes the pages for clean: a second fsync would succeed.
             self._broken = translated(exc, self.path)
             self._entry.distrust(str(self._broken), **self._facts())
             raise self._broken from exc
-        self._has_safe_name = True
+        self._version.has_safe_name = True
 
     @asynccontextmanager
-    async def _changing(self, size: int, span: ByteRange | None) -> AsyncIterator[None]:
+    async def _changing(
+        self, size: int, span: ByteRange | None, *, keeps: int | None = None
+    ) -> AsyncIterator[None]:
         """Hold the file for a change of *size* bytes, after the journal knows that it will come.
 
-        *span* counts as lost, and the file as poisoned, if the journal has no room.
+        *span* counts as lost, and the file as poisoned, if the journal has no room. Of what is to be sent,
+        the first *keeps* bytes are copied, all if None.
         """
         async with self._turn(INLINE_BYTES if self._entry.needs_mark else size):
             try:
                 # While one mark is made safe, what makes the file durable may finish and undo it.
                 while self._entry.needs_mark:
-                    await self._entry.mark_changing()
-            except NoSpace:
-                if span is not None:
+                    if self.is_promised:
+                        await self._leave_promised(self.size if keeps is None else min(keeps, self.size))
+                    else:
+                        await self._entry.mark_changing()
+            except FsError as exc:
+                if span is not None and (self.is_promised or isinstance(exc, NoSpace)):
                     self._lost.add(span)
                 raise
             self._changes += 1
             yield
+
+    async def _leave_promised(self, size: int) -> None:
+        """Go on with a copy of the first *size* bytes. Caller holds the file.
+
+        While it is being made, its row says that nobody needs it; then, that it is being written.
+        Raises: NoSpace, FsError: nothing has changed then.
+        """
+        if self._older is not None:
+            await self._entry.sync()  # whoever wanted to make this version safe has given up
+            await self.drop_older()
+        present = RangeSet()
+        for span in self.present:
+            present.add(span)
+        present.clip(size)
+        limit = min(self.base_limit, size)
+        copy = self._begin(self._entry.record.edited(size, limit, tuple(present)))
+        try:
+            await copy.copy_from(self._version, present)
+            copy.entry.write(state=SpoolState.WRITING)
+        except BaseException:
+            with suppress(FsError):  # the next mount drops it
+                await copy.discard()
+            raise
+        self._older, self._version = self._version, copy
+        self.size, self.base_limit, self.present = size, limit, present
+        self.ledger = SpoolLedger(copy.entry, self._secure)
 
     @asynccontextmanager
     async def _turn(self, size: int) -> AsyncIterator[None]:
@@ -496,20 +552,12 @@ class SpoolFile:
             yield
 
     def _need_open(self) -> None:
-        if self._is_closed:
+        if self._version.is_closed:
             raise BadDescriptor(f"{self.path} is closed")
-
-    def _charge(self, span: ByteRange) -> None:
-        """Take the disk blocks of *span* that were not taken before. Raises: NoSpace."""
-        blocks = _blocks_of(span)
-        fresh = sum(gap.size for gap in self._charged.missing(blocks))
-        if fresh:
-            self._space.charge(fresh)
-            self._charged.add(blocks)
 
     async def _put(self, span: ByteRange, data: memoryview) -> None:
         """Write *data* to the disk and note what is there now, also if only a part of it is."""
-        done, failure = await self._disk.run(span.size, lambda: write_at(self._fd, data, span.start))
+        done, failure = await self._disk.run(span.size, lambda: write_at(self._version.fd, data, span.start))
         self.present.add(ByteRange(span.start, span.start + done))
         self.size = max(self.size, span.start + done)
         if failure is not None:
@@ -552,21 +600,11 @@ class SpoolFile:
             async with self._turn(gap.size):
                 # What was written or cut off since the request was sent is not the object's any more.
                 for hole in self.missing(gap):
-                    self._charge(hole)
+                    self._version.charge(hole)
                     await self._put(hole, data[hole.start - gap.start : hole.stop - gap.start])
         finally:
             self._claims.remove(claim)
             claim.done.set()
-
-
-def _blocks_of(span: ByteRange) -> ByteRange:
-    """Return the disk blocks that *span* touches."""
-    return ByteRange(span.start // DISK_BLOCK_BYTES * DISK_BLOCK_BYTES, _up(span.stop))
-
-
-def _up(size: int) -> int:
-    """Round up to whole disk blocks."""
-    return -(-size // DISK_BLOCK_BYTES) * DISK_BLOCK_BYTES
 
 
 def _pieces(gaps: list[ByteRange]) -> Iterator[ByteRange]:

@@ -13,7 +13,8 @@ from s3mount.data.spool_entry import SpoolEntry
 from s3mount.data.spool_file import SpoolFile
 from s3mount.data.spool_holder import claim
 from s3mount.data.spool_space import SpoolSpace
-from s3mount.errors import FsError, NotFound
+from s3mount.data.spool_version import SpoolVersion
+from s3mount.errors import FsError, NotFound, ReadOnly
 
 
 class FileBusy(FsError):
@@ -87,15 +88,18 @@ class ClaimedFile:
             raise FsError(doubt)
         fd, self._fd = self._fd, None
         space = SpoolSpace(self._guest.fd, cap_bytes=None, free_floor_bytes=0)
-        file = SpoolFile(
-            Disk(1),
+        disk = Disk(1)
+        entry = SpoolEntry(self._guest.rows, self.record, boot_id())
+        version = SpoolVersion(
+            disk,
             space,
-            SpoolEntry(self._guest.rows, self.record, boot_id()),
+            entry,
             fd=fd,
             path=path,
-            directory_fd=self._guest.fd,
             on_close=lambda _: None,
+            present=self.record.present,
         )
+        file = SpoolFile(disk, version, _unchangeable, directory_fd=self._guest.fd)
         space.used_bytes += file.charged_bytes
         if self.record.state is SpoolState.UPLOADING:
             await remember_try(file)
@@ -121,3 +125,7 @@ class ClaimedFile:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _unchangeable(record: SpoolRecord) -> SpoolVersion:
+    raise ReadOnly(f"{record.key}: commands change no file of the spool")

@@ -12,6 +12,7 @@ from typing import Any
 
 from s3mount.core.objects import ByteRange, ObjectStat
 from s3mount.core.spool_record import (
+    CLOSED_BEFORE,
     DAMAGED,
     DATA_SUFFIX,
     EDGES,
@@ -82,10 +83,12 @@ def recover(directory: str, rows: SpoolRows, boot_id: str, *, is_new_after_damag
     """
     found = {entry.name for entry in os.scandir(directory) if entry.name.endswith(DATA_SUFFIX)}
     left = []
-    for record in rows.all():
+    records = rows.all()
+    alive = {record.id for record in records if record.state is not SpoolState.DONE}
+    for record in records:
         if record.file_name not in found:
             _drop_row(rows, record)
-        elif (leftover := _judged(directory, rows, record, boot_id)) is not None:
+        elif (leftover := _judged(directory, rows, record, boot_id, alive)) is not None:
             left.append(leftover)
         found.discard(record.file_name)
     orphans = [_adopted(directory, rows, name, boot_id, is_new_after_damage) for name in sorted(found)]
@@ -106,8 +109,10 @@ def _drop_row(rows: SpoolRows, record: SpoolRecord) -> None:
     rows.delete(record)
 
 
-def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) -> Leftover | None:
-    """Decide about a row that has its file; None if both are gone now."""
+def _judged(
+    directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str, alive: set[int]
+) -> Leftover | None:
+    """Decide about a row that has its file; None if both are gone now. *alive*: rows that are needed."""
     path = os.path.join(directory, record.file_name)
     decision = what_to_do(record, boot_id, is_dead_mount=True)
     if decision.action is Action.DROP:
@@ -126,6 +131,8 @@ def _judged(directory: str, rows: SpoolRows, record: SpoolRecord, boot_id: str) 
         facts = facts_on_disk(path, record)
         if record.base is not None and facts["present"]:
             cause = f"{cause}; {EDGES}"
+        if record.replaces in alive:
+            cause = f"{cause}; {CLOSED_BEFORE}"
     # Nobody knows when the user will come, and an upload that is under way is paid for.
     record = rows.update(rows.abandon(record), state=SpoolState.PARKED, cause=cause, **facts)
     return Leftover(record, Decision(Action.LEAVE, record.cause))

@@ -78,7 +78,7 @@ class Files:
         there = self._open_files.file_of(node)
         if (there is None and not node.is_linked) or (there is not None and there.is_displaced):
             raise StaleObject(f"{node.key} was changed elsewhere, and the name leads to another file by now")
-        if flags & os.O_ACCMODE != os.O_RDONLY and (there is None or there.spool is None):
+        if flags & os.O_ACCMODE != os.O_RDONLY and (there is None or not there.can_be_changed):
             self._descriptors.check()  # here a program looks for it, not at its first write
         number, handle = self._open_files.open(node, flags, caller.pid)
         try:
@@ -169,6 +169,7 @@ class Files:
         file = handle.file
         if handle.is_writable:
             file.check_conflict()
+            file.check_refused()
         if not file.node.is_linked or not file.is_unsent:
             return
         if handle.is_writable:
@@ -184,6 +185,7 @@ class Files:
         """fsync(2): return once the bucket has the file. Raises: what made the upload fail."""
         file = self._open_files.handle(number).file
         file.check_conflict()
+        file.check_refused()
         if file.node.is_linked:
             await file.upload()
 
@@ -269,7 +271,7 @@ class Files:
             what is written would reach no object, and no close would say so).
         """
         _check_name(file)
-        with self._descriptors.room(lambda: file.spool is not None):
+        with self._descriptors.room(lambda: file.can_be_changed):
             yield
         _check_name(file)  # the first change waits for the object's headers and the disk
 

@@ -93,6 +93,11 @@ class OpenFile:
         is_closed = self.state in (FileState.QUEUED, FileState.FAILED)
         return is_closed and self.node.is_linked and self.spool is not None and self.spool.poison is None
 
+    @property
+    def can_be_changed(self) -> bool:
+        """Whether a change needs no further descriptor."""
+        return self.spool is not None and not self.spool.is_promised
+
     async def read(self, handle: Handle, span: ByteRange) -> Buffer:
         """Return the bytes of *span* up to the end of the file.
 
@@ -159,6 +164,7 @@ class OpenFile:
             self.node.is_local = False
             if self.spool is not None:
                 self.spool.forget()
+                await self.spool.drop_older()
 
     async def upload(self) -> None:
         """Put the file into the bucket if it has anything new. Returns once the bucket has it.
@@ -274,6 +280,11 @@ class OpenFile:
         if self.state is FileState.CONFLICT:
             raise ConditionFailed(f"{self.node.key} was changed elsewhere; {self._kept_at()}")
 
+    def check_refused(self) -> None:
+        """Raise what refused a write that changed nothing, so that no upload will say so."""
+        if self.spool is not None and self.state is not FileState.DIRTY and self.spool.refusal is not None:
+            raise self.spool.refusal
+
     def _need_place(self) -> None:
         """Refuse changes of what has lost its name. Raises: ConditionFailed."""
         if self.is_displaced:
@@ -296,6 +307,9 @@ class OpenFile:
         try:
             await spool.fill(self._fetch_base)
             headers = await self.pending_headers(key)
+            if spool.is_edited:
+                # From here on there is one version only: a crash must not leave two that were being sent.
+                await spool.make_durable(SpoolState.QUEUED, key=key, headers=headers, condition=condition)
             if parent is not None:
                 services.namespace.note_change(parent, name, adds_or_removes=False)
             node.may_be_stored = True

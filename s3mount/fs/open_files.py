@@ -98,6 +98,8 @@ class OpenFiles:
     async def leave(self, file: OpenFile) -> None:
         """Undo one ``share``; the last user of a file that is clean takes its spool away."""
         file.handles -= 1
+        if not file.handles and file.spool is not None:
+            file.spool.forgive()
         await self.drop_if_idle(file)
 
     async def drop_if_idle(self, file: OpenFile) -> None:

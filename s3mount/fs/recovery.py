@@ -84,8 +84,8 @@ class Recovery:
     async def _compare_one(self, record: SpoolRecord, cause: str) -> None:
         spool = await self._services.spool_dir.reopen(record)
         try:
-            is_there = spool.is_complete and await self._services.uploader.has(record.key, spool)
-            if not is_there:
+            there = await self._services.uploader.has(record.key, spool) if spool.is_complete else None
+            if there is None:
                 await spool.park(cause)
                 log.warning(
                     "%s of the spool waits for you: %s (s3mount spool list)",
@@ -98,6 +98,7 @@ class Recovery:
             await spool.close()
             raise
         log.info("%s of the spool is in the bucket already", record.key)
+        spool.sent(there.etag)
         await spool.discard()
 
 

@@ -8,7 +8,6 @@ anywhere.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,9 +52,9 @@ class Expectation:
             spool without a name; in write-back mode renames and removals may be undone: of what the bucket
             did not have they are promised to survive the death of a process only, as anywhere.
 
-    In write-back mode a file that a program is changing again may be in the bucket as it was before closes
-    that were answered, and its bytes in the spool, to wait for the user: nobody knows what the program was
-    about to make of them. Truncating it has taken them away, as on any disk.
+    In write-back mode, too, a file that a program is changing again is in the bucket as its last close has
+    left it. What the program has written since waits in the spool for the user: nobody knows what it was
+    about to make of that. What is not there of it is in the object.
     """
 
     def __init__(self, work: Work, progress: Progress, *, is_power_cut: bool = False) -> None:
@@ -64,15 +63,10 @@ class Expectation:
         self._progress = progress
         self._markers = {step.name for step in work.steps[: progress.done] if isinstance(step, Mkdir)}
         self._others: dict[str, set[bytes | None]] = {}
-        self._older: dict[str, set[bytes | None]] = {}
-        self._spans: dict[str, list[tuple[int, int]]] = {}
         self._rules: list[tuple[str, Callable[[Files], bool]]] = []
         files: Files = dict(work.initial)
         for step in work.steps[: progress.done]:
             before, files = files, step.after(files)
-            if isinstance(step, Change) and work.is_write_back:
-                self._older.setdefault(step.name, set()).add(before.get(step.name))
-                self._spans.setdefault(step.name, []).extend(_spans(step, len(step.edits)))
             if is_power_cut and work.is_write_back and not isinstance(step, Change):
                 self._may_be_undone(before, files)
             else:
@@ -85,9 +79,6 @@ class Expectation:
             self._may_be_undone(self.after, self.before)
         if isinstance(self._in_flight, Rename):
             self._add_rule_of(self._in_flight)
-        if isinstance(self._in_flight, Change) and not progress.is_synced:
-            name = self._in_flight.name
-            self._others.setdefault(name, set()).update(self._older.get(name, set()))
 
     def judge(self, bucket: Files, spool: list[Kept], directories: set[str]) -> Verdict:
         """Say what is wrong. *directories* are those that the bucket has something of."""
@@ -116,22 +107,10 @@ class Expectation:
             return complaints
         mine = [kept for kept in spool if kept.name == step.name]
         said = f"neither bucket nor spool, but {', '.join(map(_say, mine)) or 'nothing'}"
-        was_truncated = bool(step.flags & os.O_TRUNC)
-        is_older = bucket.get(step.name) != self.before.get(step.name)
-        if self._progress.edits and not self._is_power_cut:
-            if not any(self._has_edits(kept, step) for kept in mine):
-                complaints.append(f"what was written to {step.name!r} is in {said}")
-        elif is_older and not was_truncated and not any(self._has_promised(kept, step) for kept in mine):
-            complaints.append(f"what was closed of {step.name!r} is in {said}")
+        is_owed = self._progress.edits > 0 and not self._is_power_cut
+        if is_owed and not any(self._has_edits(kept, step) for kept in mine):
+            complaints.append(f"what was written to {step.name!r} is in {said}")
         return complaints
-
-    def _has_promised(self, kept: Kept, step: Change) -> bool:
-        """Whether all that was closed before the step is there, but for what the step was to change."""
-        want = self.before[step.name]
-        spans = self._spans[step.name]
-        for hole in _spans(step, len(step.edits)):
-            spans = [piece for span in spans for piece in _without(span, hole)]
-        return all(kept.has(want, start, min(stop, len(want))) for start, stop in spans)
 
     def _has_edits(self, kept: Kept, step: Change) -> bool:
         """Whether all that was answered for is there; what the next edit was at may be half done."""
@@ -141,8 +120,7 @@ class Expectation:
         sizes = {len(want), *(len(step.after_edits(self.before, edits + 1)) for _ in upcoming)}
         if not min(sizes) <= len(kept.data) <= max(sizes):
             return False
-        spans = [*self._spans.get(step.name, []), *_spans(step, edits)]
-        spans = spans if kept.is_over_object else [(0, len(want))]
+        spans = _spans(step, edits) if kept.is_over_object else [(0, len(want))]
         spans = [(start, min(stop, *sizes)) for start, stop in spans]
         if upcoming and upcoming[0].data:
             hole = (upcoming[0].offset, upcoming[0].stop)

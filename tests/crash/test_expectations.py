@@ -117,30 +117,33 @@ def test_a_power_cut_may_forget_a_rename_and_a_removal_and_no_write() -> None:
     assert complaints(work, Progress(1), {}, is_power_cut=True)
 
 
-def test_in_write_back_mode_a_file_being_appended_to_keeps_in_the_spool_what_was_closed() -> None:
-    """The bucket may have the version before; then the spool must have both, and the old bytes at least."""
+@pytest.mark.parametrize("is_power_cut", [False, True])
+def test_in_write_back_mode_a_file_being_changed_again_is_in_the_bucket_as_it_was_closed(
+    is_power_cut: bool,
+) -> None:
+    """Not as it was before, whatever the spool has; what was written since is in the spool."""
     work = Work(options=("--write-back",))
     work.there_is("f", 100)
     work.append("f", 50)
     work.append("f", 60, version=2)
     work.write("f", 10, version=3)
-    closed = end_of(work, 1)["f"]
-    both = end_of(work, 2)["f"]
 
-    def kept(data: bytes) -> Kept:
-        return Kept("1.data", "f", "parked", data, ((100, len(data)),), is_over_object=True)
+    def kept(data: bytes, start: int = 100) -> Kept:
+        return Kept("1.data", "f", "parked", data, ((start, len(data)),), is_over_object=True)
 
-    begun, edited = Progress(1, step=1), Progress(1, step=1, edits=1)
-    for progress in (begun, edited):
-        assert complaints(work, progress, work.initial)
-        assert complaints(work, progress, work.initial, kept(bytes(len(both))))
-        assert complaints(work, progress, work.initial, kept(both)) == []
-        assert complaints(work, progress, {"f": both}) == []
-    assert complaints(work, begun, {"f": closed}) == []
-    assert complaints(work, begun, work.initial, kept(closed)) == []
-    assert complaints(work, begun, work.initial, is_power_cut=True)
-    assert complaints(work, Progress(2, step=2), work.initial, kept(b"")) == [], "truncated"
-    assert complaints(work, Progress(2), work.initial, kept(both)), "closed, and nobody is changing it"
+    for done, edit in ((1, end_of(work, 2)["f"]), (2, end_of(work, 3)["f"])):
+        closed = end_of(work, done)
+        begun, edited = Progress(done, step=done), Progress(done, step=done, edits=1)
+        own = kept(edit, 150 if done == 1 else 0)
+        assert complaints(work, begun, closed, is_power_cut=is_power_cut) == []
+        assert complaints(work, begun, {"f": edit}, is_power_cut=is_power_cut) == []
+        assert complaints(work, edited, closed, own, is_power_cut=is_power_cut) == []
+        assert bool(complaints(work, edited, closed, is_power_cut=is_power_cut)) is not is_power_cut
+        for progress in (begun, edited):
+            assert complaints(work, progress, work.initial, is_power_cut=is_power_cut)
+            assert complaints(work, progress, work.initial, own, is_power_cut=is_power_cut)
+            assert complaints(work, progress, work.initial, kept(edit, 0), is_power_cut=is_power_cut)
+    assert complaints(work, Progress(2), work.initial, kept(end_of(work, 2)["f"]), is_power_cut=is_power_cut)
 
 
 def test_only_a_power_cut_may_leave_a_file_without_a_name() -> None:

@@ -82,6 +82,7 @@ def test_data_goes_before_its_name_and_both_before_the_row(path: Path, fsyncs: F
         await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
         assert fsyncs.names == ["data", "directory", "log"]
         assert only_record(path).is_synced
+        await file.park("wait")
         await file.write(1, b"y")
         fsyncs.names.clear()
         await file.make_durable(SpoolState.QUEUED)
@@ -114,7 +115,7 @@ def test_what_was_safe_is_called_unsafe_for_good_before_it_changes(path: Path, f
     async def main(spool: SpoolDir) -> None:
         file = await spool.create("k")
         await file.write(0, b"safe")
-        await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
+        await file.park("cannot be sent")
         fsyncs.names.clear()
         fsyncs.held = "log"
         async with trio.open_nursery() as nursery:
@@ -139,7 +140,7 @@ def test_a_change_waits_for_its_mark_even_if_an_earlier_one_gave_up(
     async def main(spool: SpoolDir) -> None:
         file = await spool.create("k")
         await file.write(0, b"safe")
-        await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
+        await file.park("cannot be sent")
         if ending == "cancelled":
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -414,6 +415,7 @@ def test_parts_of_a_file_that_changes_are_forgotten(path: Path) -> None:
         await file.write(0, bytes(5 * MIB))
         await upload_begun(file)
         await file.write(0, b"x")
+        await file.make_durable(SpoolState.QUEUED)
         upload = only_record(path).upload
         assert upload is not None
         assert upload.upload == MultipartUpload("k", "id")
@@ -489,7 +491,7 @@ def test_a_change_that_the_journal_has_no_room_for_is_refused(path: Path, full: 
     async def main(spool: SpoolDir) -> None:
         file = await spool.create("k")
         await file.write(0, b"safe")
-        await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
+        await file.park("cannot be sent")
         full.is_full = True
         for change in (file.write(0, b"next"), file.truncate(1)):
             with pytest.raises(NoSpace):
@@ -549,23 +551,24 @@ def test_a_file_that_cannot_be_deleted_stays_with_its_row(
 def test_at_every_moment_the_safe_row_is_true_of_the_bytes(path: Path, fsyncs: Fsyncs, seed: int) -> None:
     """Writers, truncates, and those who make the file safe, in any order.
 
-    Whenever bytes are about to change, the last row that was made safe must not call the file whole.
+    Whenever bytes are about to change, no row that was made safe last must call their file whole.
     """
     chance = random.Random(seed)
-    safe: list[SpoolRecord] = []
+    safe: list[list[SpoolRecord]] = []
 
     async def main(spool: SpoolDir) -> None:
         file = await spool.create("k")
         real_sync, real_change = Journal.sync, file._put
 
         async def sync(journal: Journal) -> None:
-            (row,) = spool.rows.all()
+            rows = spool.rows.all()
             await real_sync(journal)
-            safe.append(row)
+            safe.append(rows)
 
         async def put(span: ByteRange, data: memoryview) -> None:
-            if safe:
-                assert safe[-1].state not in (SpoolState.QUEUED, SpoolState.UPLOADING)
+            name = os.path.basename(file.path)
+            states = [row.state for row in safe[-1] if row.file_name == name] if safe else []
+            assert not set(states) & {SpoolState.QUEUED, SpoolState.UPLOADING}
             await real_change(span, data)
 
         async def change() -> None:

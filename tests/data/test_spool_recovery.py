@@ -36,6 +36,7 @@ await file.write(0, b"queued")
 file.begin_upload("k", HEADERS, WriteCondition(if_none_match=True))
 await file.queue("the store was away", is_failure=True)
 """
+CHANGE = 'await file.write(0, b"Q")'
 SEND = """
 file = await spool.create("k")
 await file.write(0, b"sending")
@@ -136,7 +137,7 @@ def test_what_was_changed_after_it_was_safe_is_not_safe(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row says so before the bytes change, for good."""
-    die_with(path, QUEUE + 'await file.write(0, b"Q")')
+    die_with(path, QUEUE.replace("file.queue", "file.park").replace(", is_failure=True", "") + CHANGE)
     power_cut(monkeypatch, tmp_path)
     with spool_at(path) as spool:
         (left,) = spool.leftovers()

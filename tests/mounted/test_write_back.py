@@ -277,6 +277,49 @@ def test_a_writer_does_not_wait_for_an_upload_in_the_background(make_mount: Make
     assert bucket.keys() == []
 
 
+def test_an_edit_of_a_file_that_waits_is_sent_once_with_its_close(
+    real_server: Server, make_mount: MakeMount, proxy: CountingProxy
+) -> None:
+    """Meanwhile both versions are listed, one of them being written, and this host reads the edit."""
+    bucket = Bucket(real_server, real_server.fresh_bucket())
+    mount = make_mount(real_server, bucket.name, "--write-back=1h", endpoint_url=proxy.endpoint_url)
+    proxy.clear()
+    (mount.path / "f").write_bytes(b"closed")
+    descriptor = os.open(mount.path / "f", os.O_WRONLY | os.O_APPEND)
+    os.write(descriptor, b" and more")
+    assert (mount.path / "f").read_bytes() == b"closed and more"
+    assert [record.state for record in records(mount)] == [SpoolState.QUEUED, SpoolState.WRITING]
+    os.close(descriptor)
+    (record,) = records(mount)
+    assert (record.state, record.size) == (SpoolState.QUEUED, 15)
+    assert mount.stop() == Exit.OK
+    assert writes(proxy) == {"PutObject": 1}
+    assert bucket.files() == {"f": b"closed and more"}
+
+
+def test_an_edit_that_the_spool_has_no_room_for_fails_and_what_was_closed_is_sent(
+    make_mount: MakeMount, minio: Server
+) -> None:
+    """write and close say ENOSPC; the version before is neither lost nor held up."""
+    bucket = Bucket(minio, minio.fresh_bucket())
+    mount = make_mount(minio, bucket.name, "--write-back=1h", "--spool-cap=3M")
+    (mount.path / "f").write_bytes(b"x" * 2 * MIB)
+    descriptor = os.open(mount.path / "f", os.O_WRONLY)
+    for refused in (lambda: os.pwrite(descriptor, b"y", 0), lambda: os.fsync(descriptor)):
+        with pytest.raises(OSError) as caught:
+            refused()
+        assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError) as caught:
+        os.close(descriptor)
+    assert caught.value.errno == errno.ENOSPC
+    (record,) = records(mount)
+    assert record.state is SpoolState.QUEUED
+    with open(mount.path / "f", "wb") as anew:  # nothing is copied of what is cut off
+        anew.write(b"z" * MIB)
+    assert mount.stop() == Exit.OK
+    assert bucket.files() == {"f": b"z" * MIB}
+
+
 def _written(path: Path, body: bytes) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(descriptor, body)
