@@ -36,7 +36,7 @@ class SpoolState(enum.Enum):
 
 
 SENDABLE = frozenset({SpoolState.QUEUED, SpoolState.UPLOADING})
-"""The states in which the bytes are whole and meant for the bucket: a change goes into a copy of them."""
+"""The states in which the bytes are whole and meant for the bucket."""
 
 SUPERSEDING = frozenset({*SENDABLE, SpoolState.CONFLICT})
 """The states in which a file takes the place of the version that was closed before it."""
@@ -120,6 +120,11 @@ class SpoolRecord:
                 break
             position = max(position, span.stop)
         return position >= min(self.base_limit, self.size)
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether the bytes were made safe as those that are to be sent: they must not change any more."""
+        return self.is_synced and self.state in SENDABLE
 
     def edited(self, size: int, base_limit: int, present: tuple[ByteRange, ...]) -> SpoolRecord:
         """Return the row of a copy that is to be changed, until which nobody needs it.

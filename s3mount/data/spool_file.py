@@ -65,8 +65,7 @@ class SpoolFile:
     INVARIANT: the local file is ``size`` bytes long, and zero where nothing is present, unless a fetch
     or a write has failed half-way below ``base_limit``, where nobody reads what is not present.
     INVARIANT: what is charged for this file covers ``present``.
-    INVARIANT: there is an older version only while the row of this one says neither QUEUED nor UPLOADING,
-    or until a commit that says so is safe.
+    INVARIANT: there is an older version only while this one is not promised, or until that commit is safe.
     """
 
     def __init__(self, disk: Disk, version: SpoolVersion, begin: Begin, *, directory_fd: int) -> None:
@@ -125,8 +124,11 @@ class SpoolFile:
 
     @property
     def is_promised(self) -> bool:
-        """Whether the bytes as they are are to be sent: a change goes into a copy, with a descriptor more."""
-        return self.state in SENDABLE
+        """Whether a close has said that the bytes as they are are to be sent.
+
+        A change goes into a copy then, which takes a descriptor more.
+        """
+        return self.record.is_promised
 
     @property
     def is_edited(self) -> bool:

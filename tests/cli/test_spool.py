@@ -353,15 +353,13 @@ def test_bytes_that_are_gone_are_said_to_be(spooled: Spooled) -> None:
     assert spooled.bucket.get("f") == b"theirs"
 
 
-@pytest.mark.parametrize("is_closed", [True, False], ids=["closed again", "open"])
-def test_a_file_that_changes_while_it_is_copied_out_is_no_copy(spooled: Spooled, is_closed: bool) -> None:
-    """Half of it would be of before and half of after; there is no target then."""
-    spooled.bucket.put("f", b"o" * 3 * MIB)
-    spooled.mount.remount("--write-back=1h")
-    descriptor = os.open(spooled.mount.path / "f", os.O_WRONLY)
-    os.pwrite(descriptor, b"n" * 8192, MIB)
-    os.close(descriptor)
-    target = spooled.mount.spool.parent / "copy"
+@contextmanager
+def exporting(spooled: Spooled, target: Path) -> Iterator[list[tuple[int, str]]]:
+    """Copy the only file to *target*; the block runs while what is missing is being asked for.
+
+    Gives where exit code and standard error are then.
+    """
+    outcome: list[tuple[int, str]] = []
     hold = Hold()
     (found,) = spooled.files()
     words = ["spool", "export", str(found["id"]), str(target), "--spool-dir", str(spooled.mount.spool)]
@@ -369,21 +367,60 @@ def test_a_file_that_changes_while_it_is_copied_out_is_no_copy(spooled: Spooled,
         spooled.proxy.rule(hold, operation="GetObject"),
         subprocess.Popen(
             [sys.executable, "-m", "s3mount", *words],
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), **spooled.environment()},
         ) as process,
     ):
         hold.wait_held(60)
+        yield outcome
+        hold.release()
+        _, said = process.communicate(timeout=60)
+        outcome.append((process.returncode, said))
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed again", "open"])
+def test_a_file_that_waits_is_copied_out_as_it_was_closed(spooled: Spooled, is_closed: bool) -> None:
+    """Whatever a program does to it meanwhile."""
+    spooled.bucket.put("f", b"o" * 3 * MIB)
+    spooled.mount.remount("--write-back=1h")
+    descriptor = os.open(spooled.mount.path / "f", os.O_WRONLY)
+    os.pwrite(descriptor, b"n" * 8192, MIB)
+    os.close(descriptor)
+    target = spooled.mount.spool.parent / "copy"
+    with exporting(spooled, target) as outcome:
         descriptor = os.open(spooled.mount.path / "f", os.O_WRONLY)
         os.pwrite(descriptor, b"m" * 8192, MIB)
         if is_closed:
             os.close(descriptor)
-        hold.release()
-        _, said = process.communicate(timeout=60)
     if not is_closed:
         os.close(descriptor)
-    assert process.returncode == Exit.NOT_DRAINED
+    assert outcome == [(0, "")]
+    assert target.read_bytes() == b"o" * MIB + b"n" * 8192 + b"o" * (2 * MIB - 8192)
+
+
+def test_a_file_that_changes_while_it_is_copied_out_is_no_copy(spooled: Spooled) -> None:
+    """Half of it would be of before and half of after; there is no target then.
+
+    It has no version that is to be sent: bytes of it were refused, and the program goes on.
+    """
+    spooled.bucket.put("f", b"o" * 3 * MIB)
+    spooled.mount.remount("--write-back=1h", "--spool-cap=1M")
+    descriptor = os.open(spooled.mount.path / "f", os.O_WRONLY)
+    os.pwrite(descriptor, b"n" * 8192, MIB)
+    with pytest.raises(OSError, match="No space"):
+        for start in range(2 * MIB, 4 * MIB, 1 << 16):
+            os.pwrite(descriptor, b"n" * (1 << 16), start)
+    with pytest.raises(OSError, match="No space"):
+        os.fsync(descriptor)
+    target = spooled.mount.spool.parent / "copy"
+    with exporting(spooled, target) as outcome:
+        os.pwrite(descriptor, b"m" * 8192, MIB)
+    os.ftruncate(descriptor, MIB + 8192)
+    os.close(descriptor)
+    ((exit_code, said),) = outcome
+    assert exit_code == Exit.NOT_DRAINED, said
     assert "a program has changed it meanwhile; try again" in said
     assert not target.exists()
 

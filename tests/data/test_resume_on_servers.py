@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from s3mount.core.objects import ByteRange, MultipartUpload, ObjectHeaders, WriteCondition
+from s3mount.core.spool_record import SpoolState
 from s3mount.data.spool import SpoolDir, SpoolFile
 from s3mount.data.uploader import Uploader
 from s3mount.errors import ConditionFailed, FsError, StoreError, StoreTimeout, StoreUnavailable
@@ -101,6 +102,8 @@ async def upload(
     headers: ObjectHeaders = HEADERS,
 ) -> None:
     """Upload as an open file does."""
+    if file.is_edited:
+        await file.make_durable(SpoolState.QUEUED)
     file.begin_upload("dir/k", headers, condition)
     by = uploader(store, spool)
     answer = await by.upload("dir/k", file, headers, condition=condition, ledger=file.ledger)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from s3mount.core.objects import WriteCondition
+from s3mount.core.spool_record import SpoolState
 from s3mount.data.spool import SpoolDir, SpoolFile
 from s3mount.data.uploader import ATTEMPTS, Uploader
 from s3mount.errors import StoreUnavailable
@@ -55,6 +56,7 @@ def test_a_crash_after_appending_to_a_half_sent_file_made_a_conflict_with_its_ow
         with pytest.raises(StoreUnavailable):
             await send(store, file)
         await file.write(PART + 100, b"b" * 50)
+        await file.make_durable(SpoolState.QUEUED)
         store.after = after
         with pytest.raises(Died):
             await send(store, file)

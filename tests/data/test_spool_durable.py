@@ -37,6 +37,7 @@ class Fsyncs:
         self.names: list[str] = []
         self.failing = ""
         self.held = ""
+        self.is_holding = threading.Event()
         self.may_go_on = threading.Event()
         self._real = os.fsync
         monkeypatch.setattr(os, "fsync", self._fsync)
@@ -46,6 +47,7 @@ class Fsyncs:
         kind = "data" if name.endswith(".data") else "log" if name.endswith("-wal") else "directory"
         self.names.append(kind)
         if self.held == kind:
+            self.is_holding.set()
             self.may_go_on.wait(60)
         self._real(fd)  # of a closed descriptor: an error
         if self.failing == kind:
@@ -176,7 +178,7 @@ def test_a_file_that_was_sent_is_not_missed_after_a_power_cut(path: Path, fsyncs
         fsyncs.held = "log"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.discard)
-            await wait_all_tasks_blocked()
+            await trio.to_thread.run_sync(fsyncs.is_holding.wait, 60)
             assert (fsyncs.names, len(data_files(path))) == (["log"], 1)
             fsyncs.may_go_on.set()
         assert data_files(path) == []

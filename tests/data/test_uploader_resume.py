@@ -60,6 +60,8 @@ async def upload(
     key: str = "k",
 ) -> None:
     """Upload as an open file does."""
+    if file.is_edited:
+        await file.make_durable(SpoolState.QUEUED)
     file.begin_upload(key, headers, condition)
     await by.upload(key, file, headers, condition=condition, ledger=file.ledger)
     file.sent()
@@ -789,6 +791,8 @@ def test_any_failures_end_in_the_whole_file_and_nothing_else(path: Path, seed: i
                 at = chance.randrange(SIZE - 3)
                 expected[at : at + 3] = b"new"
                 await file.write(at, b"new")
+                if file.is_edited:
+                    await file.make_durable(SpoolState.QUEUED)
 
     async def mount(spool: SpoolDir) -> None:
         files = [await spool.reopen(left.record) for left in spool.leftovers()]
