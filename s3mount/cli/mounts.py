@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from s3mount import runtime
+from s3mount.cli.leftovers import files_left_in
 from s3mount.cli.mount_table import FUSE_TYPE, MountEntry, entries
 from s3mount.cli.parser import Commands, wrapped
 from s3mount.cli.words import plural, printable, table
@@ -30,7 +31,7 @@ states:
   draining        it is being unmounted, or is, and uploads what is left
   stuck           its process is there and does not answer
   dead            its process is gone: clean it up with s3mount umount DIR
-  ended           it is unmounted, and not everything was uploaded: see s3mount spool list
+  ended           it is unmounted, and something of it is in the spool: see s3mount spool list
   another user's  ask as that user, or as root
   not on record   started in an environment of its own
 """
@@ -93,7 +94,9 @@ def list_mounts() -> list[Listed]:
     # One that is stuck must not hold up the others.
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         known = threads.map(lambda one: _look(*one, is_mounted=one[0].mountpoint in shown), records.values())
-    return sorted([*strangers, *known], key=lambda one: one.mountpoint)
+    # One that has ended is of interest as long as something of it is left.
+    found = [one for one in (*strangers, *known) if one.state != "ended" or one.files]
+    return sorted(found, key=lambda one: one.mountpoint)
 
 
 def _stranger(entry: MountEntry) -> str:
@@ -103,8 +106,8 @@ def _stranger(entry: MountEntry) -> str:
 def _look(state: runtime.MountState, directory: Path, *, is_mounted: bool) -> Listed:
     listed = Listed(state.mountpoint, state.source, "stuck", state.pid)
     if not state.is_running():
-        words = "dead" if is_mounted else "ended"
-        return Listed(state.mountpoint, state.source, words)
+        left = files_left_in(state.spool_dir)
+        return Listed(state.mountpoint, state.source, "dead" if is_mounted else "ended", None, *left)
     socket = runtime.control_socket(state, directory)
     if socket is None:
         return listed

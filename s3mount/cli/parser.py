@@ -58,7 +58,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
     """
-    from s3mount.cli import caches, demo, explain, install, mount, mounts, spool, status, top, umount, wait
+    from s3mount.cli import (
+        caches,
+        demo,
+        doctor,
+        explain,
+        install,
+        mount,
+        mounts,
+        spool,
+        status,
+        top,
+        umount,
+        wait,
+    )
 
     parser = Parser(prog="s3mount", description=_OVERVIEW, usage="s3mount COMMAND …", add_help=True)
     parser.add_argument("--version", action="version", version=f"s3mount {__version__}")
@@ -71,7 +84,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for command in (explain, spool):
         command.add_parser(commands)
     caches.add_parsers(commands)
-    for command in (install, demo):
+    for command in (doctor, install, demo):
         command.add_parser(commands)
     if not argv:
         parser.error("the command is missing")

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 from s3mount import runtime
+from s3mount.cli.leftovers import files_left_in
 from s3mount.cli.look import look_at
 from s3mount.cli.mount_table import FUSE_TYPE, MountEntry, mounted_at, resolve
 from s3mount.cli.parser import Commands, seconds, wrapped
 from s3mount.config.units import format_seconds, format_size
 from s3mount.core.exits import Exit
-from s3mount.core.spool_record import DATA_SUFFIX
 from s3mount.errors import StartupError
 
 _DESCRIPTION = """\
@@ -245,16 +245,7 @@ def _uses(process: Path, path: str) -> bool:
 
 def _left_in(spool_dir: str) -> str:
     """Return a clause about the files in *spool_dir*, empty if there are none."""
-    count = size = 0
-    for directory, _, names in os.walk(spool_dir):
-        for name in names:
-            if not name.endswith(DATA_SUFFIX):
-                continue
-            try:
-                size += os.lstat(os.path.join(directory, name)).st_size
-                count += 1
-            except OSError:
-                continue
+    count, size = files_left_in(spool_dir)
     if not count:
         return ""
     return f"; {count} file{'s' if count > 1 else ''} ({format_size(size)}) left in {spool_dir}"

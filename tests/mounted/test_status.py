@@ -312,3 +312,24 @@ def test_a_directory_that_is_being_renamed_shows_how_far_it_is(
     assert (rename["old"], rename["new"], rename["phase"]) == ("old/", "new/", "copying")
     assert "old/ -> new/: copying" in text
     assert status_of(mount)["renames"] == []
+
+
+def test_what_has_ended_is_listed_as_long_as_something_of_it_is_left(
+    make_mount: MakeMount, minio: Server, proxy: CountingProxy
+) -> None:
+    """With how much that is; once it was sent there is nothing to say."""
+    mount = make_mount(
+        minio,
+        endpoint_url=proxy.endpoint_url,
+        expected=["upload of /f failed", "/f is not in the bucket; its bytes are in"],
+    )
+    with proxy.rule(DENIED, operation="PutObject"):
+        with pytest.raises(PermissionError):
+            (mount.path / "f").write_bytes(b"kept")
+        assert mount.stop(check=False) == Exit.NOT_DRAINED
+    found = listed(mount)
+    assert (found["state"], found["files"], found["bytes"], found["pid"]) == ("ended", 1, 4, None)
+    mount.start()
+    eventually(lambda: status_of(mount)["uploads"]["files"], 0)
+    mount.stop()
+    assert str(mount.path) not in s3mount("list").stdout
