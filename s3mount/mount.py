@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -18,6 +19,7 @@ from s3mount.config.machine import raise_descriptor_limit, state_dir
 from s3mount.config.options import OPTIONS, STORE
 from s3mount.control.commands import Commands
 from s3mount.control.metrics import metrics_text
+from s3mount.control.metrics_server import listen, serving_metrics
 from s3mount.control.server import serving
 from s3mount.control.status import Identity, Observer
 from s3mount.core.descriptors import plan_descriptors
@@ -90,13 +92,14 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Pat
         initialised = trio.Event()
         fs = await build_file_system(config, opened, stack)
         observer = _observer(config, opened, fs)
+        await _serve_metrics(config, observer, stack)
         operations = Operations(
             fs,
             Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
             operation_timeout_s=config.operation_timeout_s,
             on_init=initialised.set,
             hidden=HiddenFiles(
-                {b"status.json": observer.text, b"metrics": lambda: metrics_text(observer.status)}
+                {b"status.json": observer.text, b"metrics": partial(metrics_text, observer.status)}
             ),
         )
         session.open_session(operations, config.mountpoint, mount_options(config))
@@ -285,6 +288,24 @@ def _observer(config: MountConfig, opened: OpenedStore, fs: FileSystem) -> Obser
     return Observer(
         identity, fs.services, fs.open_files, fs.budget, opened.breaker, opened.requests, fs.errors, fs.jobs
     )
+
+
+async def _serve_metrics(config: MountConfig, observer: Observer, stack: AsyncExitStack) -> None:
+    """Raises: StartupError (the address is not to be had)."""
+    address = config.metrics
+    if address is None:
+        return
+    try:
+        listener = listen(address)
+    except OSError as exc:
+        raise StartupError(
+            f"metrics address {address}",
+            f"it cannot be listened at ({exc.strerror})",
+            "name another with --metrics",
+            Exit.CONFIG,
+        ) from exc
+    text = partial(metrics_text, observer.status)
+    await stack.enter_async_context(serving_metrics(listener, address, text))
 
 
 async def _run(

@@ -46,7 +46,7 @@ LIBRARIES = {
     "meta": {"cachetools", "trio"},
     "fs": {"trio"},
     "fuse": {"pyfuse3", "trio"},
-    "control": {"prometheus_client", "trio"},
+    "control": {"h11", "prometheus_client", "trio"},
     "mount": {"trio"},
     "cli": {"pyarrow", "rich", "trio"},
 }

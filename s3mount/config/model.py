@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from s3mount.config import machine, units
 from s3mount.config.options import GIB, KIB, MIB, OPTIONS
+from s3mount.core.addresses import MetricsAddress
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
@@ -81,6 +82,7 @@ class MountConfig:
     operation_timeout_s: float
     drain_timeout_s: float
     foreground: bool
+    metrics: MetricsAddress | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["text", "json"]
     log_file: str | None

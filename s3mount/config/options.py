@@ -13,6 +13,7 @@ from typing import Any
 
 from s3mount.config import units
 from s3mount.config.machine import default_memory_bytes
+from s3mount.core.addresses import parse_metrics_address
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
@@ -478,6 +479,16 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # --- logs
     _switch("foreground", LOGS, "Stay in the foreground and log to standard error.", short="f"),
+    _named(
+        "metrics",
+        LOGS,
+        "Answer GET /metrics for Prometheus at this address: a port of 127.0.0.1, which every user of this "
+        "machine can read, or unix:PATH, a socket of mode 0600. Other machines cannot be let in.",
+        parse_metrics_address,
+        default=None,
+        default_text="off",
+        metavar="ADDRESS",
+    ),
     _named(
         "log-level",
         LOGS,

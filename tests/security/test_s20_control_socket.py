@@ -20,7 +20,10 @@ def listening(pid: int) -> list[str]:
     """Return the sockets on which process *pid* listens: ``port 80`` or a path."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(descriptor)
+        try:
+            target = os.readlink(descriptor)
+        except FileNotFoundError:
+            continue  # a connection to the server that has just ended
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
     found = []
