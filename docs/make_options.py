@@ -19,10 +19,11 @@ HEAD = """\
 Made by [make_options.py](make_options.py) from the same table as `s3mount mount --help`.
 
 Sizes are written `4096`, `64M` or `1GiB`, times `5s`, `1m` or `500ms`. Every option can also be given with
-`-o`, without the dashes: `-o read_only,ttl=1m` is `--read-only --ttl 1m`. A comma within a value is written
-`\\,`. `-o` also knows `ro` and `rw`; it hands `noexec`, `noatime` and `nodiratime` on to the kernel, and
-takes what mount(8) and systemd use (`_netdev`, `nofail`, `x-…`) without a word. `nosuid` and `nodev` are
-always on.
+`-o`, without the dashes: `-o read_only,ttl=1m` is `--read-only --ttl 1m`, and in a
+[configuration file](operations.md#configuration-files), which `--config NAME` names. A comma within a
+value is written `\\,`. `-o` also knows `ro` and `rw`; it hands `noexec`, `noatime` and `nodiratime` on to
+the kernel, and takes what mount(8) and systemd use (`_netdev`, `nofail`, `x-…`) without a word. `nosuid`
+and `nodev` are always on.
 """
 
 

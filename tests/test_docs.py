@@ -76,6 +76,8 @@ def test_commands_exist_and_their_options_are_known(
 ) -> None:
     """Every `s3mount` command parses, with all its values; every script named is there."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    _write_configuration(block.page, tmp_path / ".config" / "s3mount")
     for words in block.commands():
         program = Path(words[0])
         if program.name == "s3mount":
@@ -86,6 +88,14 @@ def test_commands_exist_and_their_options_are_known(
             assert os.access(ROOT / program, os.X_OK), f"{program} is no script here"
         else:
             assert program.name in FOREIGN | {"pip"}, f"is {words[0]} right? Then add it to FOREIGN"
+
+
+def _write_configuration(page: Path, directory: Path) -> None:
+    """Let the configuration that *page* shows be the one that its commands name."""
+    directory.mkdir(parents=True)
+    for match in re.finditer(r"^```toml\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        if match[1].startswith("bucket = "):
+            (directory / "photos.toml").write_text(match[1], encoding="utf-8")
 
 
 def test_the_readme_has_the_blocks_that_are_run() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from s3mount.cli.mount_table import resolve
 from s3mount.cli.parser import Commands, wrapped
-from s3mount.config import MountConfig, make_config
-from s3mount.config.mount_options import Chosen
+from s3mount.config import MountConfig, files
+from s3mount.config.files import ConfigFile
+from s3mount.config.mount_options import COMMAND_LINE, Chosen
 from s3mount.config.options import GROUPS, OPTIONS, Option
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
@@ -25,7 +26,15 @@ Mount BUCKET, or what is under PREFIX in it, at DIR, and return when it answers.
 Keys come from the usual places (environment, ~/.aws, SSO, instance, ...) and are never written on the
 command line.
 
+With --config NAME everything can stand in ~/.config/s3mount/NAME.toml or /etc/s3mount/NAME.toml: bucket, \
+mountpoint, and each option under its name. The command line and -o overrule it.
+
 Sizes: 4096, 64M, 1GiB. Times: 5s, 1m, 500ms. Every option can also be written with -o, as in fstab.
+"""
+
+_USAGE = """\
+s3mount mount BUCKET[/PREFIX] DIR [options]
+       s3mount mount --config NAME [[BUCKET[/PREFIX]] DIR] [options]\
 """
 
 _EXAMPLES = """\
@@ -33,13 +42,14 @@ examples:
   s3mount mount my-bucket /mnt/data
   s3mount mount s3://my-bucket/photos ~/photos --endpoint-url http://127.0.0.1:9000
   s3mount mount my-bucket /mnt/data -o ro,allow_other,uid=1000,ttl=1m
+  s3mount mount --config photos
 """
 
 EXIT_TEXTS: dict[Exit, str] = {
     Exit.OK: "mounted, or in the foreground unmounted and drained",
     Exit.FAILURE: "anything without a number of its own",
     Exit.USAGE: "the command line",
-    Exit.CONFIG: "a value, a profile or the credentials file",
+    Exit.CONFIG: "a value, a configuration file, a profile or the credentials file",
     Exit.STORE_UNREACHABLE: "the server cannot be reached",
     Exit.STORE_REFUSED: "the server refused: keys, permissions, or this machine's clock",
     Exit.NO_SUCH_BUCKET: "there is no such bucket",
@@ -53,18 +63,36 @@ EXIT_TEXTS: dict[Exit, str] = {
 }
 
 
+CONFIG_HELP = (
+    "a configuration: NAME for ~/.config/s3mount/NAME.toml or /etc/s3mount/NAME.toml, or a file with a slash "
+    "or .toml in its name; in fstab -o config=NAME"
+)
+
+
 def add_parser(commands: Commands) -> None:
     """Add the command and all options to *commands*."""
     parser = commands.add_parser(
         "mount",
         help="mount a bucket",
-        usage="s3mount mount BUCKET[/PREFIX] DIR [options]",
+        usage=_USAGE,
         description=wrapped(_DESCRIPTION) + "\n\n" + _EXAMPLES,
         epilog=_exit_codes(),
     )
     parser.set_defaults(run=run, chosen=None)
-    parser.add_argument("source", metavar="BUCKET[/PREFIX]", help="or s3://BUCKET/PREFIX")
-    parser.add_argument("directory", metavar="DIR", help="an empty directory")
+    parser.add_argument(
+        "places",
+        metavar="BUCKET[/PREFIX] DIR",
+        nargs="*",
+        help="or s3://BUCKET/PREFIX; and an empty directory. With --config both may be left out, or BUCKET",
+    )
+    parser.add_argument("--config", metavar="NAME|FILE", help=CONFIG_HELP)
+    add_mount_options(parser)
+    for title in GROUPS:
+        add_options(parser, title)
+
+
+def add_mount_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``-o``; what it chooses is found in the namespace's ``chosen``."""
     parser.add_argument(
         "-o",
         action=_MountOptions,
@@ -73,8 +101,6 @@ def add_parser(commands: Commands) -> None:
         help="options as in fstab: any below without the dashes, ro, rw, noexec, noatime, and what mount(8) "
         "and systemd use (_netdev, nofail, x-*, ...); a comma within a value is written \\,",
     )
-    for title in GROUPS:
-        add_options(parser, title)
 
 
 def add_options(parser: argparse.ArgumentParser, title: str) -> None:
@@ -127,8 +153,52 @@ def config_from(arguments: argparse.Namespace) -> MountConfig:
     Raises: StartupError.
     """
     chosen: Chosen = arguments.chosen or Chosen()
-    directory = resolve(os.path.expanduser(arguments.directory))
-    return make_config(arguments.source, directory, chosen.values, tuple(chosen.passed))
+    file = config_file(arguments, chosen)
+    source, directory = _places(arguments.places, file, chosen)
+    return files.configure(file, chosen, source, resolve(os.path.expanduser(directory)))
+
+
+def config_file(arguments: argparse.Namespace, chosen: Chosen) -> ConfigFile | None:
+    """Return the configuration that is named, None where none is.
+
+    Raises: StartupError.
+    """
+    name = arguments.config or chosen.file
+    return None if name is None else files.load(files.find(name))
+
+
+def _places(places: Sequence[str], file: ConfigFile | None, chosen: Chosen) -> tuple[str, str]:
+    """Return bucket and directory: of the command line, else of the file. Raises: StartupError."""
+    if len(places) > 2:
+        raise StartupError(
+            f"argument {places[2]}", "this is one too many", "see `s3mount mount --help`", Exit.USAGE
+        )
+    given = (places[0] if len(places) == 2 else None, places[-1] if places else None)
+    if file is None:
+        if given[0] is None or given[1] is None:
+            missing = "DIR" if places else "BUCKET[/PREFIX], DIR"
+            raise StartupError(
+                "usage",
+                f"the following arguments are required: {missing}",
+                "see `s3mount mount --help`",
+                Exit.USAGE,
+            )
+        return given[0], given[1]
+    chosen.origins.update(
+        (name, COMMAND_LINE) for name, value in zip(files.PLACES, given, strict=True) if value
+    )
+    source, directory = given[0] or file.source, given[1] or file.mountpoint
+    if file.faults:
+        raise files.first_of(file)
+    if source is None or directory is None:
+        name = "bucket" if source is None else "mountpoint"
+        raise StartupError(
+            f"configuration {file.path}",
+            f"it says no {name}, and neither does the command line",
+            f"write for example {files.example(name)}",
+            Exit.CONFIG,
+        )
+    return source, directory
 
 
 def default_log_file(config: MountConfig) -> str:

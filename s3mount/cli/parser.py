@@ -60,6 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     from s3mount.cli import (
         caches,
+        config,
         demo,
         doctor,
         explain,
@@ -84,7 +85,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for command in (explain, spool):
         command.add_parser(commands)
     caches.add_parsers(commands)
-    for command in (doctor, install, demo):
+    for command in (config, doctor, install, demo):
         command.add_parser(commands)
     if not argv:
         parser.error("the command is missing")
@@ -94,6 +95,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             f"command {argv[0]}", f"there is no such command{near}", "see `s3mount --help`", Exit.USAGE
         )
     arguments, left_over = parser.parse_known_args(list(_with_values(argv)))
+    if arguments.command == "mount" and not any(word.startswith("-") for word in left_over):
+        # argparse ends a list of words at the first option.
+        arguments.places.extend(left_over)
+        left_over = []
     _refuse_left_over(left_over, commands.choices.get(arguments.command or ""))
     if arguments.command is None:
         parser.error("the command is missing")

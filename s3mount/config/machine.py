@@ -90,6 +90,16 @@ def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return home() / ".local" / "state" / "s3mount"
 
 
+def config_dirs(environment: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return where configurations are, the user's own before the machine's.
+
+    $XDG_CONFIG_HOME/s3mount or ~/.config/s3mount, then /etc/s3mount.
+    """
+    xdg = environment.get("XDG_CONFIG_HOME")
+    own = Path(xdg) if xdg and Path(xdg).is_absolute() else home() / ".config"
+    return [own / "s3mount", Path("/etc/s3mount")]
+
+
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """Return where the demo keeps its server's data: $XDG_DATA_HOME/s3mount or ~/.local/share/s3mount."""
     if (xdg := environment.get("XDG_DATA_HOME")) and Path(xdg).is_absolute():

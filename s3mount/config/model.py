@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +21,15 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _MAX_KEY_BYTES = 1024
 
 
+class ImpossibleConfig(StartupError):
+    """What cannot be, told as the first of its *faults*."""
+
+    def __init__(self, faults: Sequence[StartupError]) -> None:
+        first = faults[0]
+        super().__init__(first.thing, first.cause, first.advice, first.exit_code)
+        self.faults = tuple(faults)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountConfig:
     """One mount. Sizes in bytes, times in seconds; defaults are in ``options.OPTIONS`` alone.
@@ -32,7 +41,7 @@ class MountConfig:
         spool_dir: this mount's own folder.
         mount_options: to hand on to the kernel: nosuid, nodev, noexec, noatime, nodiratime.
 
-    Raises: StartupError when a value cannot be, or two exclude each other.
+    Raises: ImpossibleConfig when a value cannot be, or two exclude each other.
     """
 
     bucket: str
@@ -89,58 +98,58 @@ class MountConfig:
     mount_options: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        self._check_names()
-        self._check_choices()
-        self._check_sizes()
-        self._check_counts()
+        checks = (self._check_names, self._check_choices, self._check_sizes, self._check_counts)
+        faults = [fault for check in checks for fault in check()]
+        if faults:
+            raise ImpossibleConfig(faults)
 
     @property
     def source(self) -> str:
         """The bucket and prefix as people write them: ``s3://bucket/prefix/``."""
         return f"s3://{self.bucket}/{self.prefix}"
 
-    def _check_names(self) -> None:
+    def _check_names(self) -> Iterator[StartupError]:
         if not _BUCKET.fullmatch(self.bucket):
-            raise _refuse(
+            yield _refuse(
                 f'bucket "{self.bucket}"',
                 "this is no bucket's name",
                 "names have 3 or more letters, digits, dots and dashes",
             )
         if len(self.prefix.encode()) > _MAX_KEY_BYTES or "\0" in self.prefix:
-            raise _refuse(f'prefix "{self.prefix[:60]}"', "no key can begin with this", "use a shorter one")
+            yield _refuse(f'prefix "{self.prefix[:60]}"', "no key can begin with this", "use a shorter one")
         if self.endpoint_url is not None:
-            _check_endpoint(self.endpoint_url)
+            yield from _check_endpoint(self.endpoint_url)
 
-    def _check_choices(self) -> None:
+    def _check_choices(self) -> Iterator[StartupError]:
         if self.allow_other and self.allow_root:
-            raise _refuse("--allow-root", "--allow-other lets everybody in already", "leave one out")
+            yield _refuse("--allow-root", "--allow-other lets everybody in already", "leave one out")
         if self.ca_bundle and not self.verify_ssl:
-            raise _refuse("--ca-bundle", "--no-verify-ssl means that nothing is verified", "leave one out")
+            yield _refuse("--ca-bundle", "--no-verify-ssl means that nothing is verified", "leave one out")
         if not self.sign_requests and (self.credentials_file or self.profile):
-            raise _refuse("--no-sign-request", "keys were given as well", "leave one out")
+            yield _refuse("--no-sign-request", "keys were given as well", "leave one out")
 
-    def _check_sizes(self) -> None:
-        _within("--block-size", self.block_size, 64 * KIB, 64 * MIB)
+    def _check_sizes(self) -> Iterator[StartupError]:
+        yield from _within("--block-size", self.block_size, 64 * KIB, 64 * MIB)
         if self.block_size & (self.block_size - 1):
-            raise _refuse("--block-size", f"{self.block_size} is no power of two", "use for example 1M")
-        _within("--part-size", self.part_size, 5 * MIB, 5 * GIB)
-        _within("--memory", self.memory_bytes, max(16 * MIB, 8 * self.block_size), 1 << 50)
-        _within("--read-ahead", self.read_ahead_bytes, 0, self.memory_bytes)
+            yield _refuse("--block-size", f"{self.block_size} is no power of two", "use for example 1M")
+        yield from _within("--part-size", self.part_size, 5 * MIB, 5 * GIB)
+        yield from _within("--memory", self.memory_bytes, max(16 * MIB, 8 * self.block_size), 1 << 50)
+        yield from _within("--read-ahead", self.read_ahead_bytes, 0, self.memory_bytes)
         if self.spool_cap_bytes is not None:
-            _within("--spool-cap", self.spool_cap_bytes, 1 * MIB, 1 << 62)
+            yield from _within("--spool-cap", self.spool_cap_bytes, 1 * MIB, 1 << 62)
 
-    def _check_counts(self) -> None:
+    def _check_counts(self) -> Iterator[StartupError]:
         for name in ("download-concurrency", "upload-concurrency", "metadata-concurrency"):
-            _between(f"--{name}", getattr(self, name.replace("-", "_")), 1, 256)
-        _between("--attempts", self.attempts, 1, 100)
-        _between("--max-cached-names", self.max_cached_names, 1000, 100_000_000)
+            yield from _between(f"--{name}", getattr(self, name.replace("-", "_")), 1, 256)
+        yield from _between("--attempts", self.attempts, 1, 100)
+        yield from _between("--max-cached-names", self.max_cached_names, 1000, 100_000_000)
         for name in ("connect-timeout", "read-timeout", "operation-timeout"):
-            _time_between(f"--{name}", getattr(self, f"{name.replace('-', '_')}_s"), 0.1, 3600)
+            yield from _time_between(f"--{name}", getattr(self, f"{name.replace('-', '_')}_s"), 0.1, 3600)
         if self.write_back_s is not None:
-            _time_between("--write-back", self.write_back_s, 0, 3600)
-        _time_between("--drain-timeout", self.drain_timeout_s, 0, 86400)
-        _time_between("--ttl", self.ttl_s, 0, 86400)
-        _time_between("--negative-ttl", self.negative_ttl_s, 0, 86400)
+            yield from _time_between("--write-back", self.write_back_s, 0, 3600)
+        yield from _time_between("--drain-timeout", self.drain_timeout_s, 0, 86400)
+        yield from _time_between("--ttl", self.ttl_s, 0, 86400)
+        yield from _time_between("--negative-ttl", self.negative_ttl_s, 0, 86400)
 
 
 def make_config(
@@ -158,6 +167,18 @@ def make_config(
     Raises: StartupError.
     """
     bucket, prefix = parse_source(source)
+    full = complete(values)
+    local = full["cache_dir"] or str(machine.state_dir())
+    spool_root = full["spool_dir"] or f"{local}/spool"
+    name = mount_name(full["endpoint_url"], bucket, prefix, mountpoint)
+    full["spool_dir"] = f"{spool_root}/{name}"
+    return MountConfig(
+        bucket=bucket, prefix=prefix, mountpoint=mountpoint, mount_options=mount_options, **full
+    )
+
+
+def complete(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *values*, by field, with the defaults of the others."""
     full: dict[str, Any] = {option.field: option.default_value() for option in OPTIONS} | dict(values)
     if full["endpoint_url"] is not None:
         full["endpoint_url"] = full["endpoint_url"].rstrip("/")
@@ -166,13 +187,7 @@ def make_config(
     if full["umask"] is not None:
         full["file_mode"] &= ~full["umask"]
         full["dir_mode"] &= ~full["umask"]
-    local = full["cache_dir"] or str(machine.state_dir())
-    spool_root = full["spool_dir"] or f"{local}/spool"
-    name = mount_name(full["endpoint_url"], bucket, prefix, mountpoint)
-    full["spool_dir"] = f"{spool_root}/{name}"
-    return MountConfig(
-        bucket=bucket, prefix=prefix, mountpoint=mountpoint, mount_options=mount_options, **full
-    )
+    return full
 
 
 def parse_source(source: str) -> tuple[str, str]:
@@ -201,45 +216,45 @@ def mount_name(endpoint_url: str | None, bucket: str, prefix: str, mountpoint: s
     return f"{bucket}-{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:12]}"
 
 
-def _check_endpoint(url: str) -> None:
+def _check_endpoint(url: str) -> Iterator[StartupError]:
     try:
         parts = urlsplit(url)
         port_ok = parts.port is None or parts.port > 0
     except ValueError:
         parts, port_ok = urlsplit(""), False
     if "@" in url:
-        raise _refuse(
+        yield _refuse(
             "--endpoint-url",
             "it has a user name or keys in it",
             "give keys by the environment, an AWS profile or --credentials-file",
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok:
-        raise _refuse(
+    elif parts.scheme not in ("http", "https") or not parts.hostname or not port_ok:
+        yield _refuse(
             f"--endpoint-url {url}",
             "this is no http:// or https:// address",
             "write for example http://127.0.0.1:9000",
         )
-    if parts.query or parts.fragment:
-        raise _refuse("--endpoint-url", "it has a query in it", "end it after the host and port")
+    elif parts.query or parts.fragment:
+        yield _refuse("--endpoint-url", "it has a query in it", "end it after the host and port")
 
 
-def _within(name: str, size: int, least: int, most: int) -> None:
+def _within(name: str, size: int, least: int, most: int) -> Iterator[StartupError]:
     if not least <= size <= most:
-        raise _refuse(
+        yield _refuse(
             name,
             f"{units.format_size(size)} is out of range",
             f"it goes from {units.format_size(least)} to {units.format_size(most)}",
         )
 
 
-def _between(name: str, number: int, least: int, most: int) -> None:
+def _between(name: str, number: int, least: int, most: int) -> Iterator[StartupError]:
     if not least <= number <= most:
-        raise _refuse(name, f"{number} is out of range", f"it goes from {least} to {most}")
+        yield _refuse(name, f"{number} is out of range", f"it goes from {least} to {most}")
 
 
-def _time_between(name: str, seconds: float, least: float, most: float) -> None:
+def _time_between(name: str, seconds: float, least: float, most: float) -> Iterator[StartupError]:
     if not least <= seconds <= most:
-        raise _refuse(
+        yield _refuse(
             name,
             f"{units.format_seconds(seconds)} is out of range",
             f"it goes from {units.format_seconds(least)} to {units.format_seconds(most)}",

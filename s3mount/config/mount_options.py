@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,11 @@ from s3mount.config.options import BY_NAME, Option, unknown_option
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
+COMMAND_LINE, MOUNT_OPTION = "command line", "-o"
+"""Origins of a value."""
 # Handed on to the kernel.
 _PASSED = frozenset({"noexec", "noatime", "nodiratime", "nosuid", "nodev"})
+_ALWAYS = frozenset({"nosuid", "nodev"})
 # The opposite of a passed one.
 _UNDO = {"exec": "noexec", "atime": "noatime", "diratime": "nodiratime"}
 # For mount(8), systemd and whoever reads fstab; nothing for the mount itself.
@@ -61,10 +64,33 @@ _WORDS = {
 
 @dataclass(slots=True)
 class Chosen:
-    """What the user chose: values by field of ``MountConfig``, later ones over earlier ones."""
+    """What the user chose: values by field of ``MountConfig``, later ones over earlier ones.
+
+    Attributes:
+        flags: those of mount(2), and whether they are on.
+        origins: from where the values are, by name of the option or flag.
+        file: the configuration that ``--config`` or ``-o config=`` names.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
-    passed: dict[str, None] = field(default_factory=lambda: {"nosuid": None, "nodev": None})
+    flags: dict[str, bool] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    file: str | None = None
+
+    @property
+    def passed(self) -> list[str]:
+        """The flags to hand on to the kernel."""
+        flags = {"nosuid": True, "nodev": True} | self.flags
+        return [name for name, is_on in flags.items() if is_on]
+
+    def over(self, base: Chosen) -> Chosen:
+        """Return *base*, overruled by this."""
+        return Chosen(
+            values=base.values | self.values,
+            flags=base.flags | self.flags,
+            origins=base.origins | self.origins,
+            file=self.file or base.file,
+        )
 
     def add(self, text: str) -> None:
         """Take in one ``-o`` argument.
@@ -74,29 +100,66 @@ class Chosen:
         for item in split_items(text):
             self._add_item(item)
 
-    def set(self, option: Option, text: str | None, written: str) -> None:
+    def set(self, option: Option, text: str | None, written: str, *, origin: str = COMMAND_LINE) -> None:
         """Set *option* to *text*, None for a switch without a value; *written* names it in errors.
 
         Raises: StartupError.
         """
         self.values[option.field] = _value(option, text, written)
+        self.origins[option.name] = origin
+
+    def reset(self, option: Option, *, origin: str) -> None:
+        """Set *option* to its default, for a reader who wants to see it said."""
+        self.values[option.field] = option.default_value()
+        self.origins[option.name] = origin
+
+    def set_flag(
+        self, name: str, is_on: bool, origin: str, refuse: Callable[[str, str], StartupError]
+    ) -> None:
+        """Set one of :func:`flag_names`. Raises: what *refuse* makes of a cause and an advice."""
+        if name in _ALIASES:
+            target, chosen = _ALIASES[name]
+            self.values[BY_NAME[target].field] = chosen is is_on
+            self.origins[target] = origin
+        elif not is_on and name in _ALWAYS:
+            raise refuse(_PRIVILEGES, "leave it out")
+        else:
+            self.flags[name] = is_on
+            self.origins[name] = origin
 
     def _add_item(self, item: str) -> None:
         name, equals, text = item.partition("=")
         value = text if equals else None
         if item in _PASSED:
-            self.passed[item] = None
+            self._set_flag(item, True)
         elif item in _UNDO:
-            self.passed.pop(_UNDO[item], None)
+            self._set_flag(_UNDO[item], False)
         elif name in _REFUSED:
             raise StartupError(f"option -o {name}", *_REFUSED[name], Exit.USAGE)
         elif name in _ALIASES and value is None:
             target, chosen = _ALIASES[name]
             self.values[BY_NAME[target].field] = chosen
+            self.origins[target] = MOUNT_OPTION
+        elif name == "config":
+            if not value:
+                raise StartupError(
+                    "option -o config", "its value is missing", "write config=NAME", Exit.USAGE
+                )
+            self.file = value
         elif (option := BY_NAME.get(name.replace("_", "-"))) is not None:
-            self.set(option, value, f"-o {name}")
+            self.set(option, value, f"-o {name}", origin=MOUNT_OPTION)
         elif item not in _IGNORED and not item.startswith(_IGNORED_PREFIXES):
             raise unknown_option(name, _all_names())
+
+    def _set_flag(self, name: str, is_on: bool) -> None:
+        self.flags.pop(name, None)  # the last one written is the last one handed on
+        self.flags[name] = is_on
+        self.origins[name] = MOUNT_OPTION
+
+
+def flag_names() -> list[str]:
+    """Return what a configuration file may have beside the options of the table, as true or false."""
+    return sorted(_PASSED | _ALIASES.keys())
 
 
 def split_items(text: str) -> Iterable[str]:
@@ -134,4 +197,4 @@ def _value(option: Option, text: str | None, written: str) -> Any:
 def _all_names() -> list[str]:
     """Every name that ``-o`` knows, as fstab usually spells it."""
     names = [name.replace("-", "_") for name in BY_NAME]
-    return [*names, *_ALIASES, *sorted(_PASSED | _IGNORED | _UNDO.keys())]
+    return [*names, "config", *_ALIASES, *sorted(_PASSED | _IGNORED | _UNDO.keys())]

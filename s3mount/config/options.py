@@ -63,6 +63,11 @@ class Option:
         return self.parse is None
 
     @property
+    def is_path(self) -> bool:
+        """True when its value is a path of this machine."""
+        return self.parse is _path
+
+    @property
     def written(self) -> str:
         """The option as the documentation writes it, with what follows it."""
         if self.is_switch:
@@ -528,8 +533,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def unknown_option(written: str, known: Iterable[str]) -> StartupError:
+def unknown_option(written: str, known: Iterable[str], *, in_file: bool = False) -> StartupError:
     """Return the error for an option that does not exist. *written* has no value in it."""
+    if _SECRET_NAME.search(written) and in_file:
+        return StartupError(
+            f"option {written}",
+            "keys are never taken from a configuration file, which is copied and shown around",
+            "use the environment, an AWS profile or credentials-file",
+            Exit.CONFIG,
+        )
     if _SECRET_NAME.search(written):
         return StartupError(
             f"option {written}",
