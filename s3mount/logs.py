@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from s3mount import service
+
 HIDDEN = "[hidden]"
 # The log that nobody asked for by name must not fill a disk: this much, times three.
 _OWN_FILE_BYTES = 10 * 1024**2
@@ -35,6 +37,14 @@ _PATTERNS = (
 )
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 _known_secrets: set[str] = set()
+_STDERR = 2
+_SYSLOG_LEVELS = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+    (logging.NOTSET, 7),
+)
 
 
 def hide(secret: str | None) -> None:
@@ -54,10 +64,14 @@ def redact(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z INFO s3mount.mount: message``, with the exception below it."""
+    """``2026-01-31T12:00:00.123Z INFO s3mount.mount: message``, with the exception below it.
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    Args:
+        is_stamped: False leaves out time and level, for a reader that has its own.
+    """
+
+    def __init__(self, *, is_stamped: bool = True) -> None:
+        super().__init__(f"{'%(asctime)s %(levelname)s ' if is_stamped else ''}%(name)s: %(message)s")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Return the record's time in UTC with milliseconds."""
@@ -66,6 +80,22 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text; redacted last, when messages and tracebacks have been put together."""
         return redact(super().format(record))
+
+
+class JournalFormatter(logging.Formatter):
+    """What *inner* makes, each line with its level as ``<4>``, which systemd's journal takes off again.
+
+    See sd-daemon(3). A traceback is entries of the journal, a line each: all are of its level.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as lines."""
+        level = next(number for least, number in _SYSLOG_LEVELS if record.levelno >= least)
+        return "\n".join(f"<{level}>{line}" for line in self._inner.format(record).splitlines())
 
 
 class JsonFormatter(logging.Formatter):
@@ -97,7 +127,7 @@ def configure(
     """Set up the process's logging, replacing what was set up before.
 
     Args:
-        log_file: None logs to standard error. Created for its owner alone.
+        log_file: Created for its owner alone. None: standard error, in the journal's form if it leads there.
         rotate: keep it below 30 MiB; otherwise somebody else moves it away, and it is then reopened.
 
     Raises: OSError when *log_file* cannot be opened.
@@ -105,7 +135,9 @@ def configure(
     for variable in _SECRET_VARIABLES:
         hide(os.environ.get(variable))
     handler = _handler(log_file, rotate)
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    is_journal = log_file is None and service.logs_to_journal(_STDERR)
+    formatter = JsonFormatter() if format == "json" else TextFormatter(is_stamped=not is_journal)
+    handler.setFormatter(JournalFormatter(formatter) if is_journal else formatter)
     logging.raiseExceptions = False  # a full log disk is no reason to write tracebacks elsewhere
     root = logging.getLogger()
     for old in tuple(root.handlers):

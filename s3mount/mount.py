@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,7 +72,17 @@ RETRY_S = 1.0
 """How long an upload that gave way to a writer rests, where closes wait for uploads."""
 
 
-def serve(config: MountConfig, *, on_ready: Callable[[], None], control: Path | None = None) -> int:
+Beside = Callable[[Observer], Awaitable[None]]
+"""Runs from the mount to the end of its drain, and is cancelled then. Raises nothing."""
+
+
+def serve(
+    config: MountConfig,
+    *,
+    on_ready: Callable[[], None],
+    control: Path | None = None,
+    beside: Beside | None = None,
+) -> int:
     """Mount, serve until unmounted or told to end, drain.
 
     SIGTERM and SIGINT drain and unmount; a second one does not wait for the drain.
@@ -80,14 +90,17 @@ def serve(config: MountConfig, *, on_ready: Callable[[], None], control: Path | 
     Args:
         on_ready: called once, when the kernel gets answers.
         control: where the control socket is to be; None makes none.
+        beside: what else watches the mount.
 
     Returns: Exit.OK, or Exit.NOT_DRAINED if uploads are left in the spool.
     Raises: StartupError before *on_ready* was called.
     """
-    return trio.run(_serve, config, on_ready, control)
+    return trio.run(_serve, config, on_ready, control, beside)
 
 
-async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Path | None) -> int:
+async def _serve(
+    config: MountConfig, on_ready: Callable[[], None], control: Path | None, beside: Beside | None
+) -> int:
     async with opened_store(config) as opened, AsyncExitStack() as stack:
         initialised = trio.Event()
         fs = await build_file_system(config, opened, stack)
@@ -104,6 +117,9 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Pat
         )
         session.open_session(operations, config.mountpoint, mount_options(config))
         try:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            if beside is not None:
+                nursery.start_soon(beside, observer)
             if control is not None:
                 commands = Commands(observer, forget_attributes, opened.requests_by_process)
                 await stack.enter_async_context(serving(control, commands.run))
@@ -112,6 +128,7 @@ async def _serve(config: MountConfig, on_ready: Callable[[], None], control: Pat
             session.close_session()
         code = await _drain(config, fs, observer)
         await fs.open_files.discard_sent()
+        nursery.cancel_scope.cancel()
         return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 from collections.abc import Sequence
@@ -215,10 +216,18 @@ def default_log_file(config: MountConfig) -> str:
 
 
 def _run_in_foreground(config: MountConfig, log_file: str | None) -> int:
+    from s3mount import service
     from s3mount.cli.serving import serve_mount
 
     try:
-        return serve_mount(config, log_file=log_file, on_ready=lambda: None)
+        manager = service.manager()
+        if manager is None:
+            return serve_mount(config, log_file=log_file, on_ready=lambda: None)
+        from s3mount.cli.supervision import Supervision
+
+        faulthandler.enable()  # its watchdog ends a process by SIGABRT, and the log should show where it hung
+        supervision = Supervision(manager, config)
+        return serve_mount(config, log_file=log_file, on_ready=supervision.ready, beside=supervision.follow)
     except StartupError:
         raise
     except Exception as error:

@@ -6,19 +6,30 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3mount import runtime
 from s3mount.config import MountConfig
 from s3mount.core.exits import Exit
 
+if TYPE_CHECKING:
+    from s3mount.mount import Beside
+
 log = logging.getLogger(__name__)
 
 
-def serve_mount(config: MountConfig, *, log_file: str | None, on_ready: Callable[[], None]) -> int:
+def serve_mount(
+    config: MountConfig,
+    *,
+    log_file: str | None,
+    on_ready: Callable[[], None],
+    beside: Beside | None = None,
+) -> int:
     """Serve *config* until it is unmounted and drained, and return the exit code.
 
     Args:
         on_ready: called once the mount answers.
+        beside: what else watches the mount, to the end of its drain.
 
     Raises: StartupError before *on_ready*.
     """
@@ -33,7 +44,7 @@ def serve_mount(config: MountConfig, *, log_file: str | None, on_ready: Callable
 
     exit_code = int(Exit.FAILURE)
     try:
-        exit_code = serve(config, on_ready=ready, control=record.control_socket())
+        exit_code = serve(config, on_ready=ready, control=record.control_socket(), beside=beside)
     finally:
         record.end(exit_code)
     return exit_code

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ class Mount:
         endpoint_url: instead of the server's own, for example a proxy's.
         expected: parts of log lines at WARNING or above that the test provokes.
         watchdog_s: how long the mount may live before it is cut off.
+        environment: of the daemon, further variables.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Mount:
         endpoint_url: str | None = None,
         expected: Sequence[str] = (),
         watchdog_s: float = 300.0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.server = server
         self.bucket = bucket
@@ -63,6 +65,7 @@ class Mount:
         self._options = list(options)
         self._endpoint_url = endpoint_url or server.endpoint_url
         self._watchdog_s = watchdog_s
+        self._environment = dict(environment or {})
         self._daemon: Iterator[subprocess.Popen[bytes]] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
@@ -119,7 +122,11 @@ class Mount:
             self.command(),
             log_path=self._base / "daemon.out",
             ready=is_up,
-            extra_environment={**self.server.environment(), "XDG_STATE_HOME": str(self._base / "state")},
+            extra_environment={
+                **self.server.environment(),
+                "XDG_STATE_HOME": str(self._base / "state"),
+                **self._environment,
+            },
             deadline_s=30,
         )
         self._process = self._daemon.__enter__()  # type: ignore[attr-defined]

@@ -1,0 +1,160 @@
+"""A mount under a service manager: how it is, and a sign of life after each proof of life.
+
+systemd shows the status in ``systemctl status``, waits for a drain that gets on, and restarts a mount whose
+signs of life stop.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import subprocess
+import sys
+from typing import Any, Final
+
+import trio
+
+from s3mount.cli.words import plural
+from s3mount.config import MountConfig
+from s3mount.config.units import format_size_short
+from s3mount.control.status import Observer, renames_status, uploads_status
+from s3mount.core.progress import Progress
+from s3mount.core.status import UploadsStatus
+from s3mount.service import Manager
+
+log = logging.getLogger(__name__)
+
+REPORT_S: Final = 1.0
+"""Between two looks at what is to be said."""
+EXTENSION_S: Final = 30.0
+"""For how long each report of a drain that gets on keeps the manager waiting."""
+STALL_S: Final = 60.0
+"""A drain that has not moved for so long, or for one operation's time, has no claim to more time."""
+MARGIN_S: Final = 2.0
+"""What a call into the mount may take beyond ``--operation-timeout``, when every handler has ended."""
+
+# Any answer will do. A process that waits for a mount cannot be killed: it is none that serves one.
+_ASK_MOUNT = f"""
+import os, sys
+try:
+    os.statvfs(sys.argv[1])
+except OSError as error:
+    sys.exit(error.errno in {(errno.ENOTCONN, errno.ECONNABORTED)})
+"""
+
+
+class Supervision:
+    """Tells *manager* of the mount of *config*."""
+
+    def __init__(self, manager: Manager, config: MountConfig) -> None:
+        self._manager = manager
+        self._config = config
+        self._place = f"{config.source} at {config.mountpoint}"
+        self._said = ""
+        self._is_stopping = False
+        self._child: trio.Process | None = None
+
+    def ready(self) -> None:
+        """Say that the mount answers."""
+        self._said = f"serving {self._place}"
+        if not self._manager.tell(READY=1, STATUS=self._said):
+            log.warning("the service manager does not listen: it is not told how the mount is")
+
+    async def follow(self, observer: Observer) -> None:
+        """Report until cancelled. A bug in here ends the reports, and not the mount."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report, observer)
+                if self._manager.watchdog_s is not None:
+                    nursery.start_soon(self._watch, observer, self._manager.watchdog_s)
+        except Exception:
+            log.exception("the service manager is told no more: a bug in s3mount")
+        finally:
+            if self._said and not self._is_stopping:
+                self._manager.tell(STOPPING=1)  # the end came between two looks
+
+    async def _report(self, observer: Observer) -> None:
+        progress = Progress(max(STALL_S, self._config.operation_timeout_s))
+        while True:
+            uploads = uploads_status(observer.open_files, observer.services)
+            told: dict[str, Any] = {}
+            if observer.state != "serving":
+                if not self._is_stopping:
+                    told["STOPPING"] = 1
+                if progress.moves(_mark(observer, uploads), trio.current_time()):
+                    told["EXTEND_TIMEOUT_USEC"] = int(EXTENSION_S * 1e6)
+            text = status_line(
+                self._place, observer.state, uploads, is_reachable=not observer.breaker.is_open
+            )
+            if self._said and text != self._said:
+                told["STATUS"] = text
+            if told and self._manager.tell(**told):
+                self._said = told.get("STATUS", self._said)
+                self._is_stopping = self._is_stopping or "STOPPING" in told
+            await trio.sleep(REPORT_S)
+
+    async def _watch(self, observer: Observer, watchdog_s: float) -> None:
+        least_s = 2 * (self._config.operation_timeout_s + MARGIN_S)
+        if watchdog_s < least_s:
+            # While a server hangs, every handler may be taken for an operation's time: that is no hung mount.
+            watchdog_s = least_s
+            self._manager.tell(WATCHDOG_USEC=int(watchdog_s * 1e6))
+        while True:
+            if await self._is_alive(observer, watchdog_s / 2):
+                self._manager.tell(WATCHDOG=1)
+            else:
+                log.error("watchdog: no sign of life from the mount within %.0f s", watchdog_s / 2)
+            await trio.sleep(watchdog_s / 4)
+
+    async def _is_alive(self, observer: Observer, within_s: float) -> bool:
+        """Whether within *within_s* the loop has turned, a thread has come back, and the mount has answered.
+
+        The thread has no turn at the server: those may all be taken for good reason, by requests that end
+        at their deadlines.
+        """
+        with trio.move_on_after(within_s):
+            await trio.to_thread.run_sync(_nothing, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+            return observer.state != "serving" or await self._mount_answers()
+        return False
+
+    async def _mount_answers(self) -> bool:
+        """Whether the mount answers a process of its own.
+
+        Cancel: that process stays, and the next look goes on waiting for it: what hangs does not pile up.
+        """
+        if self._child is None:
+            self._child = await trio.lowlevel.open_process(
+                [sys.executable, "-I", "-S", "-c", _ASK_MOUNT, self._config.mountpoint],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+            )
+        code = await self._child.wait()
+        self._child = None
+        return code == 0
+
+
+def status_line(place: str, state: str, uploads: UploadsStatus, *, is_reachable: bool) -> str:
+    """Return a mount's state in one line.
+
+    Args:
+        place: ``s3://photos/ at /srv/photos``.
+        state: of ``MountStatus``.
+    """
+    parts = [f"{state} {place}"]
+    if uploads.files:
+        left = format_size_short(max(0, uploads.size_bytes - uploads.sent_bytes))
+        parts.append(f"{plural(uploads.files, 'file')}, {left} to upload")
+    if not is_reachable:
+        parts.append("the server does not answer")
+    return "; ".join(parts)
+
+
+def _mark(observer: Observer, uploads: UploadsStatus) -> object:
+    """Return what changes when a drain gets on: requests that succeed, bytes, files, renamed objects."""
+    succeeded = sum(one.made - one.failed for one in observer.requests().counts)
+    renames = [(one.old, one.phase, one.done) for one in renames_status(observer.jobs)]
+    return succeeded, uploads.files, uploads.sent_bytes, renames
+
+
+def _nothing() -> None:
+    """Be called in a thread."""

@@ -1,0 +1,72 @@
+"""What a service manager is told: the protocol of sd_notify(3), by which systemd follows such a service.
+
+One datagram of ``NAME=value`` lines to the socket that ``$NOTIFY_SOCKET`` names.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """The service manager that has started this process and wants to be told of it.
+
+    Args:
+        address: of its datagram socket; an abstract one begins with NUL.
+        watchdog_s: it ends this process where no ``WATCHDOG=1`` comes for so long; None: it does not.
+    """
+
+    address: str
+    watchdog_s: float | None = None
+
+    def tell(self, **fields: object) -> bool:
+        """Say *fields*; return whether it was taken. Never waits: a manager that hangs hangs no mount."""
+        text = "\n".join(f"{name}={_one_line(value)}" for name, value in fields.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.sendto(
+                    text.encode(errors="surrogateescape"),
+                    socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
+                    self.address,
+                )
+        except OSError:
+            return False
+        return True
+
+
+def manager(environment: Mapping[str, str] = os.environ) -> Manager | None:
+    """Return the manager that *environment* names, None where nobody wants to be told."""
+    path = environment.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return None
+    address = f"\0{path[1:]}" if path.startswith("@") else path
+    return Manager(address, _watchdog_s(environment))
+
+
+def logs_to_journal(descriptor: int, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the open file *descriptor* leads to systemd's journal, by ``$JOURNAL_STREAM``: device:inode.
+
+    The variable alone says nothing: whoever sends the output elsewhere inherits it.
+    """
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> float | None:
+    # A variable that was meant for a parent, which did not take it away.
+    if environment.get("WATCHDOG_PID") not in (None, str(os.getpid())):
+        return None
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdigit() and int(microseconds) else None
+
+
+def _one_line(value: object) -> str:
+    """Return *value* without what would begin a field of its own: a bucket's owner chooses names."""
+    return "".join(one if one.isprintable() else " " for one in str(value))
