@@ -208,6 +208,18 @@ def test_the_pictures_are_what_their_tables_say() -> None:
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text
 
 
+def test_the_screens_are_made_by_their_script() -> None:
+    """docs/make_screens.py makes each of them, of what the commands would say.
+
+    They are not compared: each version of rich draws a little differently.
+    """
+    screens = runpy.run_path(str(ROOT / "docs" / "make_screens.py"))["screens"]()
+    assert screens.keys() == {"status.svg", "top.svg", "doctor.svg"}
+    for name, text in screens.items():
+        assert text.startswith("<svg")
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8").startswith("<svg")
+
+
 @pytest.mark.parametrize("name", ["architecture.md", "read-path.svg", "write-path.svg", "make_pictures.py"])
 def test_modules_that_are_named_exist(name: str) -> None:
     """Every `layer/module.py` of the pages for developers is there, and every class beside one too."""

@@ -72,6 +72,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         top,
         umount,
         wait,
+        warm,
     )
 
     parser = Parser(prog="s3mount", description=_OVERVIEW, usage="s3mount COMMAND …", add_help=True)
@@ -84,6 +85,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     wait.add_parsers(commands)
     for command in (explain, spool):
         command.add_parser(commands)
+    warm.add_parser(commands)
     caches.add_parsers(commands)
     for command in (config, doctor, install, demo):
         command.add_parser(commands)

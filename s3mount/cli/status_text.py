@@ -87,7 +87,8 @@ def upload_state(upload: Mapping[str, Any]) -> str:
     if upload["is_open"] and state == "dirty":
         return "being written"
     due = upload["due_in_s"]
-    words = state if due is None else f"{state}, sent in {duration(due)}"
+    when = "tried again" if upload["failures"] else "sent"
+    words = state if due is None else f"{state}, {when} in {duration(due)}"
     if upload["failures"]:
         words += f", {plural(upload['failures'], 'try').replace('trys', 'tries')} failed"
     if upload["error"]:

@@ -264,3 +264,36 @@ def test_evict_drops_the_blocks_and_no_more(
     assert len((mount.path / "d" / "g").read_bytes()) == 5000
     assert proxy.counts()["GetObject"] == 4
     assert outcome("flush", mount.path)[0] == 0
+
+
+def test_warm_reads_a_tree_so_that_nobody_waits_for_it(
+    make_mount: MakeMount, minio: Server, proxy: CountingProxy
+) -> None:
+    """Afterwards a read, and an ls, ask for nothing; links are not followed."""
+    bucket = Bucket(minio, minio.fresh_bucket())
+    bucket.put_many({f"d/{number}/f": bytes([number]) * 300_000 for number in range(5)})
+    mount = make_mount(minio, bucket.name, "--ttl=1h", endpoint_url=proxy.endpoint_url)
+    (mount.path / "d" / "loop").symlink_to("..")
+    done = s3mount("warm", mount.path / "d")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "s3mount: 5 files read, 1.4 MiB\n"
+    before = proxy.counts()
+    for number in range(5):
+        assert (mount.path / "d" / str(number) / "f").read_bytes() == bytes([number]) * 300_000
+    assert sorted(os.listdir(mount.path / "d")) == ["0", "1", "2", "3", "4", "loop"]
+    assert proxy.counts() == before
+
+
+def test_warm_says_what_it_could_not_read(
+    make_mount: MakeMount, minio: Server, proxy: CountingProxy, tmp_path: Path
+) -> None:
+    """And reads the rest; outside of a mount there is nothing to warm."""
+    bucket = Bucket(minio, minio.fresh_bucket())
+    bucket.put_many({"d/good": b"1" * 10, "d/bad": b"2" * 10})
+    mount = make_mount(minio, bucket.name, endpoint_url=proxy.endpoint_url)
+    with proxy.rule(DENIED, operation="GetObject", key="d/bad"):
+        done = s3mount("warm", mount.path / "d")
+    assert done.exit_code == Exit.FAILURE
+    assert done.line == f"{mount.path}/d/bad: Permission denied"
+    assert done.stdout == "s3mount: 1 file read, 10 bytes\n"
+    assert s3mount("warm", tmp_path).exit_code == Exit.MOUNTPOINT
