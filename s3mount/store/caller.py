@@ -200,15 +200,18 @@ class Caller:
         with exchange.running():
             try:
                 return self._mended(call)
-            except Exception as exc:
-                if settle is not None and isinstance(exc, ClientError):
-                    answer = settle(exc, tries)
-                    if answer is not None:
+            except Exception as exc:  # noqa: BLE001  (translated below)
+                failure = exc
+            if settle is not None and isinstance(failure, ClientError):
+                try:
+                    if (answer := settle(failure, tries)) is not None:
                         return answer
-                ours = translate(exc, operation, key)
-                if ours is exc:
-                    raise
-                raise ours from exc
+                except Exception as exc:  # noqa: BLE001  (translated below)
+                    failure = exc
+            ours = translate(failure, operation, key)
+            if ours is failure:
+                raise ours
+            raise ours from failure
 
     def _mended(self, call: Callable[[], T]) -> T:
         """Call *call*, once more after each repair that its refusal leads to."""

@@ -15,12 +15,14 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from s3mount.core.answers import same_etag
+from s3mount.core.answers import doubt_stat, same_etag
 from s3mount.core.contents import content_of, holds, is_made_of
 from s3mount.core.objects import Body, ObjectHeaders, ObjectStat, PartTag
-from s3mount.errors import NotFound
+from s3mount.core.retries import Fault
+from s3mount.errors import BadAnswer, NotFound
 from s3mount.store.fields import response_headers, stat_of_head
 from s3mount.store.listing_xml import NS_PER_S
+from s3mount.store.retry import fault_of
 from s3mount.store.translate import error_code, translate
 
 log = logging.getLogger(__name__)
@@ -121,13 +123,24 @@ class LostAnswers:
     def _settled(
         self, key: str, tries: Tries, is_ours: Callable[[ObjectStat], bool]
     ) -> dict[str, Any] | None:
+        """Return what a HEAD of *key* answers if that object is ours, else None.
+
+        Raises: what the HEAD met: whose object it is nobody knows then, and another try may tell.
+        """
         if not tries.unanswered:
             return None
         try:
             answer = self._head(key)
-        except ClientError:
-            return None
+            if doubt_stat(stat_of_head(key, answer), key) is not None:
+                answer = self._head(key)  # what garbles one answer may garble all: only once more
+        except ClientError as exc:
+            failure = translate(exc, "HeadObject", key)
+            if fault_of(failure) is Fault.PERMANENT:
+                return None  # nothing is there, or nobody may look: the refusal stands
+            raise failure from exc
         stat = stat_of_head(key, answer)
+        if (doubt := doubt_stat(stat, key)) is not None:
+            raise BadAnswer(f"HEAD {key!r} {doubt}")
         if _is_older(answer, stat, time.monotonic() - tries.began_s) or not is_ours(stat):
             return None
         log.debug("%r is what a try whose answer was lost has stored", key)

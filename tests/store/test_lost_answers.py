@@ -12,11 +12,12 @@ import pytest
 import trio
 
 from s3mount.core.objects import ByteRange, FileSlice, ObjectHeaders
-from s3mount.errors import ConditionFailed, NotFound
+from s3mount.errors import ConditionFailed, NotFound, StoreError
 from s3mount.store.client import ClientOptions, build_client
 from s3mount.store.lost_answers import LostAnswers, Tries
 from tests.store.conftest import Place
 from tests.support.counting_proxy import Answer, Close, DropAnswer
+from tests.support.fault_actions import Action, Cut
 
 PLAIN = ObjectHeaders()
 OWNED = ObjectHeaders(metadata={"mtime": "1700000000.000000001"})
@@ -116,6 +117,38 @@ def test_a_finished_upload_of_the_same_size_by_another_is_not_ours(place: Place)
 
     with pytest.raises(NotFound):
         trio.run(work)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Answer(503), Answer(500), Close(), Cut(after_bytes=60, of="head")],
+    ids=["503", "500", "FIN", "cut"],
+)
+@pytest.mark.parametrize("parts", [False, True], ids=["put", "complete"])
+def test_whose_object_it_is_is_asked_until_there_is_an_answer(
+    place: Place, fault: Action, parts: bool
+) -> None:
+    """The answer of a write was lost, and so is that of the HEAD which tells that it was carried out: close
+    said ESTALE, a conflict with nobody. It is asked again, and where no answer comes at all, the write has
+    failed, and is no conflict."""
+    store = place.open_store(deadline_s=4.0)
+
+    async def write(key: str) -> None:
+        if not parts:
+            await store.put(key, b"bytes", PLAIN, if_none_match=True)
+            return
+        upload = await store.create_multipart(key, PLAIN)
+        part = await store.upload_part(upload, 1, b"bytes")
+        await store.complete_multipart(upload, [part], if_none_match=True)
+
+    operation = "CompleteMultipartUpload" if parts else "PutObject"
+    lost = place.proxy.rule(DropAnswer(), operation=operation, last=1)
+    with lost, place.proxy.rule(fault, operation="HeadObject", last=1):
+        trio.run(write, "x")
+    lost = place.proxy.rule(DropAnswer(), operation=operation, last=1)
+    with lost, place.proxy.rule(fault, operation="HeadObject"), pytest.raises(StoreError) as caught:
+        trio.run(write, "y")
+    assert not isinstance(caught.value, ConditionFailed | NotFound)
 
 
 def test_a_delete_whose_answer_was_lost_is_a_success(place: Place) -> None:
