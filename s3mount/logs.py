@@ -17,6 +17,9 @@ HIDDEN = "[hidden]"
 # The log that nobody asked for by name must not fill a disk: this much, times three.
 _OWN_FILE_BYTES = 10 * 1024**2
 _OWN_FILE_BACKUPS = 2
+# About 400,000 operations each; this much, times five.
+_ACCESS_FILE_BYTES = 100 * 1024**2
+_ACCESS_FILE_BACKUPS = 4
 # At DEBUG these log headers and bodies, and with them signatures, tokens and file contents.
 _CAPPED = ("boto3", "botocore", "s3transfer", "urllib3", "asyncio")
 
@@ -148,6 +151,23 @@ def configure(
     for name in _CAPPED:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+
+
+def open_access_log(path: Path) -> logging.Logger:
+    """Return a logger of lines as they are, into a file for its owner alone, kept below 500 MiB.
+
+    Raises: OSError.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    handler = logging.handlers.RotatingFileHandler(
+        path, maxBytes=_ACCESS_FILE_BYTES, backupCount=_ACCESS_FILE_BACKUPS, encoding="utf-8"
+    )
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("s3mount.access")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return logger
 
 
 def descriptors() -> set[int]:

@@ -52,9 +52,11 @@ from s3mount.fs.tree import Tree
 from s3mount.fs.upload_queue import UploadQueue
 from s3mount.fs.xattrs import StateXattrs
 from s3mount.fuse import session
+from s3mount.fuse.access_log import AccessLog
 from s3mount.fuse.convert import Converter
 from s3mount.fuse.invalidation import forget_attributes
 from s3mount.fuse.operations import FileSystem, Operations
+from s3mount.logs import open_access_log
 from s3mount.meta.inodes import InodeTable
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.policy import NamePolicy
@@ -111,6 +113,7 @@ async def _serve(
             Converter(_defaults(config), preferred_io_bytes=config.block_size, born_ns=time.time_ns()),
             operation_timeout_s=config.operation_timeout_s,
             on_init=initialised.set,
+            access_log=_access_log(config),
             hidden=HiddenFiles(
                 {b"status.json": observer.text, b"metrics": partial(metrics_text, observer.status)}
             ),
@@ -305,6 +308,21 @@ def _observer(config: MountConfig, opened: OpenedStore, fs: FileSystem) -> Obser
     return Observer(
         identity, fs.services, fs.open_files, fs.budget, opened.breaker, opened.requests, fs.errors, fs.jobs
     )
+
+
+def _access_log(config: MountConfig) -> AccessLog | None:
+    """Raises: StartupError (the file cannot be written to)."""
+    if config.access_log is None:
+        return None
+    try:
+        return AccessLog(open_access_log(Path(config.access_log)))
+    except OSError as exc:
+        raise StartupError(
+            f"access log {config.access_log}",
+            f"it cannot be written to ({exc.strerror})",
+            "name another with --access-log",
+            Exit.CONFIG,
+        ) from exc
 
 
 async def _serve_metrics(config: MountConfig, observer: Observer, stack: AsyncExitStack) -> None:

@@ -91,6 +91,7 @@ class MountConfig:
     operation_timeout_s: float
     drain_timeout_s: float
     foreground: bool
+    access_log: str | None
     metrics: MetricsAddress | None
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["text", "json"]

@@ -485,6 +485,16 @@ OPTIONS: tuple[Option, ...] = (
     # --- logs
     _switch("foreground", LOGS, "Stay in the foreground and log to standard error.", short="f"),
     _named(
+        "access-log",
+        LOGS,
+        "Write a line of JSON for every operation of every program: time, operation, path, process, bytes, "
+        "duration, error. At most 500 MiB, in five files.",
+        _path,
+        default=None,
+        metavar="FILE",
+        default_text="off",
+    ),
+    _named(
         "metrics",
         LOGS,
         "Answer GET /metrics for Prometheus at this address: a port of 127.0.0.1, which every user of this "

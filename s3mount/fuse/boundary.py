@@ -19,6 +19,7 @@ import trio
 
 from s3mount.core.deadlines import with_transfer
 from s3mount.errors import FsError, StoreTimeout, collapsed
+from s3mount.fuse.access_log import AccessLog, moved_bytes
 from s3mount.store.base import ON_BEHALF_OF
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ class HasDeadlines(Protocol):
     """What carries handlers: seconds for an operation, and what one is about, for the log."""
 
     operation_timeout_s: float
+    access_log: AccessLog | None
+
+    def path_of(self, name: str, arguments: tuple[Any, ...]) -> str:
+        """Return the path that the operation is about; of a rename the one that there was."""
 
     def describe(self, name: str, arguments: tuple[Any, ...]) -> str:
         """Return the operation's arguments as a reader of the log knows them."""
@@ -59,11 +64,13 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
     async def guarded(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         began = time.monotonic()
         number = 0
+        result: R | None = None
         try:
             ON_BEHALF_OF.set(self.process_of(name, args))
             timeout_s = with_transfer(self.operation_timeout_s, self.transfer_bytes(name, args))
             with trio.move_on_after(timeout_s), collapsed():
-                return await handler(self, *args, **kwargs)
+                result = await handler(self, *args, **kwargs)
+                return result
             number = errno.ETIMEDOUT
             log.warning("%s: no result within %.0f s", _subject(self, name, args), timeout_s)
             _note(self, name, args, StoreTimeout(f"no result within {timeout_s:.0f} s"))
@@ -80,14 +87,39 @@ def fuse_operation(handler: Handler[Self, P, R]) -> Callable[Concatenate[Self, P
             log.exception("%s: a bug in s3mount; the caller gets EIO", _subject(self, name, args))
             _note(self, name, args, FsError(f"a bug in s3mount: {type(exc).__name__}"))
         finally:
+            if self.access_log is not None:
+                _write_access(self, self.access_log, name, args, result, time.monotonic() - began, number)
             if log.isEnabledFor(logging.DEBUG):
-                result = errno.errorcode.get(number, str(number)) if number else "ok"
+                ended = errno.errorcode.get(number, str(number)) if number else "ok"
                 elapsed_ms = (time.monotonic() - began) * 1000
-                log.debug("%s -> %s in %.1f ms", _subject(self, name, args), result, elapsed_ms)
+                log.debug("%s -> %s in %.1f ms", _subject(self, name, args), ended, elapsed_ms)
         raise pyfuse3.FUSEError(number)
 
     functools.update_wrapper(guarded, handler)
     return guarded
+
+
+def _write_access(
+    operations: HasDeadlines,
+    access_log: AccessLog,
+    name: str,
+    arguments: tuple[Any, ...],
+    result: Any,
+    seconds: float,
+    number: int,
+) -> None:
+    try:
+        access_log.note(
+            name,
+            operations.path_of(name, arguments),
+            pid=ON_BEHALF_OF.get(),
+            uid=getattr(arguments[-1], "uid", None) if arguments else None,
+            size=moved_bytes(name, arguments, result),
+            seconds=seconds,
+            number=number,
+        )
+    except Exception:
+        log.exception("%s: its line of the access log could not be written", name)
 
 
 def _note(operations: HasDeadlines, name: str, arguments: tuple[Any, ...], error: FsError) -> None:

@@ -31,6 +31,7 @@ from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
 from s3mount.fs.xattrs import StateXattrs
+from s3mount.fuse.access_log import AccessLog
 from s3mount.fuse.boundary import fuse_operation
 from s3mount.fuse.convert import Converter, attribute_change, caller
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
@@ -71,6 +72,7 @@ class Operations(pyfuse3.Operations):
     Args:
         on_init: called once, when the kernel has begun to talk to us.
         hidden: files about the mount itself; None: there are none.
+        access_log: takes a line for every operation; None: nobody has asked for them.
     """
 
     supports_dot_lookup = False
@@ -85,8 +87,10 @@ class Operations(pyfuse3.Operations):
         operation_timeout_s: float,
         on_init: Callable[[], None],
         hidden: HiddenFiles | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         super().__init__()
+        self.access_log = access_log
         self._hidden = HiddenFiles({}) if hidden is None else hidden
         self.operation_timeout_s = operation_timeout_s
         self._fs = fs
@@ -366,7 +370,7 @@ class Operations(pyfuse3.Operations):
 
     def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
         """Remember *error* for whoever asks about the path."""
-        self._errors.note(name, self._path_of(name, arguments), error)
+        self._errors.note(name, self.path_of(name, arguments), error)
 
     def process_of(self, name: str, arguments: tuple[Any, ...]) -> int | None:
         """Return the process that asks; for what comes with a handle alone, the one that opened it."""
@@ -434,7 +438,7 @@ class Operations(pyfuse3.Operations):
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
         return self._converter.entry(node, self._namespace.time_left_s(node))
 
-    def _path_of(self, name: str, arguments: tuple[Any, ...]) -> str:
+    def path_of(self, name: str, arguments: tuple[Any, ...]) -> str:
         """Return the path that an operation is about; of a rename the one that there was."""
         if name in _BY_HANDLE:
             return self._open_path(arguments[0])

@@ -23,6 +23,7 @@ class Small:
     """The least that wears the guard."""
 
     operation_timeout_s = 10.0
+    access_log = None
 
     def __init__(self, outcome: Any = None, transfer: int = 0) -> None:
         self._outcome = outcome
@@ -37,6 +38,9 @@ class Small:
 
     def process_of(self, name: str, arguments: tuple[Any, ...]) -> int | None:
         return None
+
+    def path_of(self, name: str, arguments: tuple[Any, ...]) -> str:
+        return "/some/path"
 
     def note_error(self, name: str, arguments: tuple[Any, ...], error: FsError) -> None:
         self.noted.append((name, type(error)))
