@@ -16,14 +16,14 @@ from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
 _DESCRIPTION = """\
-Put the helpers of mount(8) and umount(8) and the systemd unit where they are looked for, so that a line in \
+Put the helpers of mount(8) and umount(8) and the systemd units where they are looked for, so that a line in \
 /etc/fstab and `systemctl enable s3mount@NAME` work. Says what it does; a second time there is nothing to \
 do. Nothing that somebody else has put there is replaced or removed.
 """
 
 _PROGRAM = "usr/local/bin/s3mount"
 _HELPERS = "usr/sbin"  # where mount(8) looks, whatever PATH is; /sbin is a link to it
-_UNITS = "usr/local/lib/systemd/system"
+_UNITS = "usr/local/lib/systemd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def add_parser(commands: Commands) -> None:
     """Add the command to *commands*."""
     parser = commands.add_parser(
         "install",
-        help="put the helpers of mount(8) and the systemd unit in place (root)",
+        help="put the helpers of mount(8) and the systemd units in place (root)",
         usage="sudo s3mount install [--dry-run] [--uninstall] [--root DIR]",
         description=wrapped(_DESCRIPTION),
     )
@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not changed:
         print("s3mount: nothing to do")
     elif any(_UNITS in str(item.target) for item in changed) and root == Path("/"):
-        print("s3mount: now let systemd see the unit: systemctl daemon-reload")
+        print("s3mount: now let systemd see the units: systemctl daemon-reload")
     return int(Exit.OK)
 
 
@@ -118,8 +118,9 @@ def items_of(root: Path, program: Path) -> Iterator[Item]:
         yield Item(root / _PROGRAM, link=program)
     for name in (*MOUNT_NAMES, *UMOUNT_NAMES):
         yield Item(root / _HELPERS / name, link=program)
-    for source in sources("systemd", "*.service"):
-        yield Item(root / _UNITS / source.name, source=source)
+    for manager in ("system", "user"):
+        for source in sources(f"systemd/{manager}", "*.service"):
+            yield Item(root / _UNITS / manager / source.name, source=source)
 
 
 def sources(kind: str, pattern: str) -> list[Path]:

@@ -16,6 +16,7 @@ from s3mount.cli.leftovers import files_left_in
 from s3mount.cli.look import look_at
 from s3mount.cli.mount_table import FUSE_TYPE, MountEntry, mounted_at, resolve
 from s3mount.cli.parser import Commands, seconds, wrapped
+from s3mount.config import files
 from s3mount.config.units import format_seconds, format_size
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
@@ -27,6 +28,7 @@ umount(8) and fusermount3 -u unmount too, but return while files may still be on
 A dead mount (its process is gone) is cleaned up.
 """
 
+_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 # The process has its own limit for draining; this is for what it does after that.
@@ -43,13 +45,19 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "umount",
         help="finish pending uploads and unmount",
-        usage="s3mount umount DIR [options]",
+        usage="s3mount umount DIR [options]\n       s3mount umount --config NAME [options]",
         description=wrapped(_DESCRIPTION),
         epilog=f"exit codes:\n   0  unmounted and drained\n  {Exit.MOUNTPOINT:>2}  not mounted, busy, or not "
         f"an s3mount\n  {Exit.NOT_DRAINED:>2}  unmounted, but not everything is in the store",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("directory", metavar="DIR", help="where it is mounted")
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="where it is mounted")
+    parser.add_argument("--config", metavar="NAME", help="the mountpoint of a configuration, as mount has it")
+    parser.add_argument(
+        "--if-dead",
+        action="store_true",
+        help="clear a dead mount away, for the next one to find its place; leave anything else as it is",
+    )
     parser.add_argument(
         "--timeout",
         type=seconds,
@@ -68,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises: StartupError.
     """
-    path = resolve(os.path.expanduser(arguments.directory))
+    path = resolve(os.path.expanduser(_directory(arguments)))
+    if arguments.if_dead:
+        return _clear_dead(path)
     entry = mounted_at(path)
     if entry is None:
         return _report_not_mounted(path, arguments.timeout)
@@ -92,6 +102,38 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"s3mount: {path} is detached; process {state.pid} ends when nobody uses it any more")
         return int(Exit.OK)
     return _wait(state, directory, arguments.timeout)
+
+
+def _directory(arguments: argparse.Namespace) -> str:
+    """Return the mountpoint as it was named. Raises: StartupError."""
+    if (arguments.directory is None) == (arguments.config is None):
+        raise StartupError("umount", "it takes a directory or --config", "name one of them", Exit.USAGE)
+    if arguments.config is None:
+        return str(arguments.directory)
+    file = files.load(files.find(arguments.config))
+    if file.mountpoint is None:
+        raise StartupError(
+            f"configuration {file.path}", "it has no mountpoint", "name the directory", Exit.CONFIG
+        )
+    return file.mountpoint
+
+
+def _clear_dead(path: str) -> int:
+    """Clear away what a process that is gone has mounted at *path*, however often.
+
+    What it has left in the spool is its next mount's, and no reason to fail.
+    """
+    while (entry := mounted_at(path)) is not None and entry.fs_type == FUSE_TYPE:
+        if look_at(path, _LOOK_S).error not in _DEAD:
+            break
+        found = runtime.find(path, _owner(entry))
+        if found is not None and found[0].is_running():
+            break
+        _unmount(path, lazy=True)
+        if found is not None:
+            runtime.forget(*found)
+        print(f"s3mount: {path} was a dead mount and is cleaned up")
+    return int(Exit.OK)
 
 
 def _wait(state: runtime.MountState, directory: Path, timeout_s: float | None) -> int:

@@ -100,6 +100,21 @@ def config_dirs(environment: Mapping[str, str] = os.environ) -> list[Path]:
     return [own / "s3mount", Path("/etc/s3mount")]
 
 
+def default_credentials_file(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the credential ``s3mount`` that systemd has loaded for this unit, None where it has none.
+
+    One without any section is what the unit sets where nobody has made the file.
+    """
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return None
+    path = Path(directory) / "s3mount"
+    try:
+        return str(path) if b"[" in path.read_bytes() else None
+    except OSError:
+        return None
+
+
 def data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """Return where the demo keeps its server's data: $XDG_DATA_HOME/s3mount or ~/.local/share/s3mount."""
     if (xdg := environment.get("XDG_DATA_HOME")) and Path(xdg).is_absolute():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3mount.config import units
-from s3mount.config.machine import default_memory_bytes
+from s3mount.config.machine import default_credentials_file, default_memory_bytes
 from s3mount.core.addresses import parse_metrics_address
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
@@ -230,8 +230,9 @@ OPTIONS: tuple[Option, ...] = (
         "Keys in a file like ~/.aws/credentials, readable by its owner alone, instead of the usual places "
         "(environment, profile, SSO, process, web identity, container, instance).",
         _path,
-        default=None,
+        default=default_credentials_file,
         metavar="FILE",
+        default_text="under systemd the unit's credential s3mount, if it has one",
     ),
     _named(
         "fsname",

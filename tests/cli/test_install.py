@@ -27,7 +27,8 @@ def test_it_puts_everything_in_place_once(tmp_path: Path) -> None:
     first = install(tmp_path)
     assert first.exit_code == 0, first.stderr
     assert {f"usr/sbin/{name}" for name in HELPERS} <= found(tmp_path)
-    assert "usr/local/lib/systemd/system/s3mount@.service" in found(tmp_path)
+    for manager in ("system", "user"):
+        assert f"usr/local/lib/systemd/{manager}/s3mount@.service" in found(tmp_path)
     for name in found(tmp_path):
         assert f"installing {tmp_path / name}" in first.stdout
     assert (tmp_path / "usr/sbin/mount.s3mount").readlink() == program()
