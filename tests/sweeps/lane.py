@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from s3mount.data.job_journal import JobSummary, list_jobs
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import CountingProxy
 from tests.support.mounting import Mount
@@ -34,7 +35,7 @@ OPTIONS = (
 )
 CELLS = 300
 WATCH_S = 240.0
-SETTLE_S = 30.0
+SETTLE_S = 100.0
 #: What the allocator and the interpreter may have kept beside the cache.
 RSS_SLACK_BYTES = 64 << 20
 
@@ -93,13 +94,20 @@ class Lane:
         return complaints
 
     def wait_for_the_server(self) -> None:
-        """Wait until the mount has noticed that the server answers again: it asks by itself, now and then."""
+        """Wait until the mount has noticed that the server answers again, and ended the renames that waited
+        for it: it asks and goes on by itself, now and then."""
         until = time.monotonic() + SETTLE_S
         while time.monotonic() < until:
             text = self.mount.log.read_text(errors="replace")
-            if text.count("does not answer; what needs it") <= text.count(" answers again, after "):
+            is_there = text.count("does not answer; what needs it") <= text.count(" answers again, after ")
+            if is_there and not self._renames():
                 return
             time.sleep(0.1)
+
+    def _renames(self) -> list[JobSummary]:
+        return [
+            job for path in self.mount.spool.rglob("journal.sqlite") for job in list_jobs(str(path.parent))
+        ]
 
     def _open(self) -> None:
         base = self._base / f"mount{self._mounts}"

@@ -360,7 +360,9 @@ def view(c: Calls) -> None:
 
 
 def whole(path: str) -> bytes:
-    """Return a file's bytes."""
+    """Return a file's bytes, of a symbolic link its target."""
+    if os.path.islink(path):
+        return os.fsencode(os.readlink(path))
     with open(path, "rb", buffering=0) as file:
         return file.readall()
 
@@ -376,7 +378,12 @@ def reuse(c: Calls, *paths: str) -> None:
             file.close()
         c.do("read", path, lambda p=path: whole(c.at(p)), is_right=lambda got, d=data: got == d)  # type: ignore[misc]
         directory, name = os.path.split(c.at(path))
-        c.do("scandir", path, lambda d=directory: os.listdir(d), is_right=lambda names, n=name: n in names)  # type: ignore[misc]
+        c.do(
+            "scandir",
+            path,
+            lambda d=directory: os.listdir(d),
+            is_right=lambda names, n=name: n in (names or []),
+        )  # type: ignore[misc]
 
 
 def remove_all(c: Calls) -> None:
