@@ -170,6 +170,11 @@ def open_access_log(path: Path) -> logging.Logger:
     return logger
 
 
+def set_level(level: str) -> None:
+    """Log at *level* (debug, info, warning, error) from now on."""
+    logging.getLogger().setLevel(level.upper())
+
+
 def descriptors() -> set[int]:
     """Return the numbers of the files that logging has open, which a daemon must keep."""
     streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,13 +14,15 @@ from pathlib import Path
 
 import trio
 
-from s3mount import __version__
+from s3mount import __version__, logs
 from s3mount.config import MountConfig
+from s3mount.config.files import ConfigSource
 from s3mount.config.machine import raise_descriptor_limit, state_dir
 from s3mount.config.options import OPTIONS, STORE
-from s3mount.control.commands import Commands
+from s3mount.control.commands import Commands, forget_below
 from s3mount.control.metrics import metrics_text
 from s3mount.control.metrics_server import listen, serving_metrics
+from s3mount.control.protocol import ControlError
 from s3mount.control.server import serving
 from s3mount.control.status import Identity, Observer
 from s3mount.core.descriptors import plan_descriptors
@@ -60,6 +63,7 @@ from s3mount.logs import open_access_log
 from s3mount.meta.inodes import InodeTable
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.policy import NamePolicy
+from s3mount.settings import Settings
 from s3mount.store.base import Breaker, ObjectStore
 from s3mount.store.checked import CheckedStore
 from s3mount.store.client import ClientOptions, Connections, build_client
@@ -84,29 +88,37 @@ def serve(
     on_ready: Callable[[], None],
     control: Path | None = None,
     beside: Beside | None = None,
+    source: ConfigSource | None = None,
 ) -> int:
     """Mount, serve until unmounted or told to end, drain.
 
-    SIGTERM and SIGINT drain and unmount; a second one does not wait for the drain.
+    SIGTERM and SIGINT drain and unmount; a second one does not wait for the drain. SIGHUP reads *source* and
+    the credentials again; where it says that the terminal is gone, it is as SIGTERM.
 
     Args:
         on_ready: called once, when the kernel gets answers.
         control: where the control socket is to be; None makes none.
         beside: what else watches the mount.
+        source: where *config* is from; None where there is no file.
 
     Returns: Exit.OK, or Exit.NOT_DRAINED if uploads are left in the spool.
     Raises: StartupError before *on_ready* was called.
     """
-    return trio.run(_serve, config, on_ready, control, beside)
+    return trio.run(_serve, config, on_ready, control, beside, source)
 
 
 async def _serve(
-    config: MountConfig, on_ready: Callable[[], None], control: Path | None, beside: Beside | None
+    config: MountConfig,
+    on_ready: Callable[[], None],
+    control: Path | None,
+    beside: Beside | None,
+    source: ConfigSource | None,
 ) -> int:
     async with opened_store(config) as opened, AsyncExitStack() as stack:
         initialised = trio.Event()
         fs = await build_file_system(config, opened, stack)
         observer = _observer(config, opened, fs)
+        settings = _settings(config, opened, fs, source)
         await _serve_metrics(config, observer, stack)
         operations = Operations(
             fs,
@@ -124,15 +136,19 @@ async def _serve(
             if beside is not None:
                 nursery.start_soon(beside, observer)
             if control is not None:
-                commands = Commands(observer, forget_attributes, opened.requests_by_process)
+                commands = Commands(observer, forget_attributes, opened.requests_by_process, settings)
                 await stack.enter_async_context(serving(control, commands.run))
-            await _run(config, fs, observer, initialised, on_ready)
+            await _run(config, fs, observer, settings, initialised, on_ready)
         finally:
             session.close_session()
         code = await _drain(config, fs, observer)
         await fs.open_files.discard_sent()
         nursery.cancel_scope.cancel()
         return code
+
+
+async def _has_none() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -147,6 +163,7 @@ class OpenedStore:
     requests: Callable[[], RequestStatus] = lambda: RequestStatus(0, 0, 0, [])
     """Counts; a store that is no server's has none."""
     requests_by_process: Callable[[], list[ProcessRequests]] = list
+    renew_credentials: Callable[[], Awaitable[bool]] = _has_none
 
 
 @asynccontextmanager
@@ -166,7 +183,14 @@ async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
             facts = await find_facts(config, checked, first_answer, endpoint_url)
             store = ConditionalStore(checked, facts)
             yield OpenedStore(
-                store, facts, descriptors, endpoint_url, s3.breaker, s3.requests, s3.requests_by_process
+                store,
+                facts,
+                descriptors,
+                endpoint_url,
+                s3.breaker,
+                s3.requests,
+                s3.requests_by_process,
+                s3.renew_credentials,
             )
     finally:
         s3.close()
@@ -255,7 +279,9 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
             most_files=opened.descriptors.first_reserved // 2,
         ),
         write_back_s=config.write_back_s,
-        new_readahead=lambda: Readahead(config.block_size, cap_bytes=config.read_ahead_bytes),
+        new_readahead=lambda: Readahead(
+            config.block_size, cap_bytes=min(config.read_ahead_bytes, budget.total_bytes)
+        ),
         on_conflict=config.on_conflict,
     )
     defaults = _defaults(config)
@@ -292,6 +318,26 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
         errors=errors,
         xattrs=StateXattrs(open_files, errors) if config.xattrs else None,
         work_in_background=work_in_background,
+    )
+
+
+def _settings(
+    config: MountConfig, opened: OpenedStore, fs: FileSystem, source: ConfigSource | None
+) -> Settings:
+    policy, space = fs.namespace.policy, fs.services.spool_dir.space
+    return Settings(
+        config,
+        {
+            "log-level": logs.set_level,
+            "ttl": partial(setattr, policy, "ttl_s"),
+            "negative-ttl": partial(setattr, policy, "negative_ttl_s"),
+            "memory": fs.budget.resize,
+            "spool-cap": partial(setattr, space, "cap_bytes"),
+            "spool-free": partial(setattr, space, "free_floor_bytes"),
+        },
+        forget=partial(forget_below, fs.namespace, forget_attributes, "/"),
+        renew=opened.renew_credentials,
+        source=source,
     )
 
 
@@ -347,6 +393,7 @@ async def _run(
     config: MountConfig,
     fs: FileSystem,
     observer: Observer,
+    settings: Settings,
     initialised: trio.Event,
     on_ready: Callable[[], None],
 ) -> None:
@@ -354,6 +401,7 @@ async def _run(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_announce, config, fs, initialised, on_ready)
         nursery.start_soon(_stop_on_signal, config, fs, observer)
+        nursery.start_soon(_reload_on_signal, settings)
         if not config.read_only:
             nursery.start_soon(fs.work_in_background)
         await session.serve()
@@ -380,6 +428,21 @@ async def _stop_on_signal(config: MountConfig, fs: FileSystem, observer: Observe
             async for number in signals:
                 log.warning("%s again: not waiting for uploads", signal.Signals(number).name)
                 session.stop()
+
+
+async def _reload_on_signal(settings: Settings) -> None:
+    had_terminal = os.isatty(2)
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            if had_terminal and not os.isatty(2):
+                # It has been closed: the kernel's own meaning of this signal.
+                signal.raise_signal(signal.SIGTERM)
+                continue
+            log.info("SIGHUP: reading the configuration and the credentials again")
+            try:
+                await settings.reload()
+            except ControlError as error:
+                log.warning("the configuration was not taken: %s", error)
 
 
 async def _drain_and_stop(config: MountConfig, fs: FileSystem, observer: Observer) -> None:

@@ -21,6 +21,7 @@ OWN_LAYER = {
     "s3mount": "package",  # the version
     "s3mount.__main__": "cli",
     "s3mount.store.base": "store.base",
+    "s3mount.settings": "mount",
     **{f"s3mount.{name}": "process" for name in ("logs", "runtime", "service")},
 }
 CONTRACT = {"errors", "core", "store.base"}

@@ -22,6 +22,7 @@ from s3mount import logs, runtime
 from s3mount.cli.look import Sight, look_at
 from s3mount.cli.serving import serve_mount
 from s3mount.config import MountConfig
+from s3mount.config.files import ConfigSource
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
@@ -33,19 +34,20 @@ _STOP_S = 10.0
 _ANSWER_S = 15.0
 
 
-def start(config: MountConfig, log_file: str, before: Sight) -> None:
+def start(config: MountConfig, log_file: str, before: Sight, source: ConfigSource | None = None) -> None:
     """Start serving *config* in the background and return when the mount answers.
 
     Args:
         log_file: of the background process; its standard output and error go there too.
         before: how the mountpoint looked before.
+        source: where *config* is from, to be read again.
 
     Raises: StartupError.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_daemon(config, log_file, write_end)
+        _become_daemon(config, log_file, write_end, source)
     os.close(write_end)
     os.waitpid(child, 0)
     word = _Word(read_end, log_file)
@@ -135,7 +137,9 @@ def _check_answers(mountpoint: str, before: Sight, log_file: str) -> None:
         )
 
 
-def _become_daemon(config: MountConfig, log_file: str, write_end: int) -> NoReturn:
+def _become_daemon(
+    config: MountConfig, log_file: str, write_end: int, source: ConfigSource | None
+) -> NoReturn:
     """Run the mount as a process of its own: no terminal, no parent, no inherited files."""
     exit_code = int(Exit.FAILURE)
     try:
@@ -146,7 +150,7 @@ def _become_daemon(config: MountConfig, log_file: str, write_end: int) -> NoRetu
         os.chdir("/")
         os.umask(0o077)
         _detach_files(log_file, write_end)
-        exit_code = _run(config, log_file, write_end)
+        exit_code = _run(config, log_file, write_end, source)
     except BaseException:
         log.exception("unexpected end")
     finally:
@@ -154,7 +158,7 @@ def _become_daemon(config: MountConfig, log_file: str, write_end: int) -> NoRetu
         os._exit(exit_code)
 
 
-def _run(config: MountConfig, log_file: str, write_end: int) -> int:
+def _run(config: MountConfig, log_file: str, write_end: int, source: ConfigSource | None) -> int:
     def tell(message: dict[str, Any]) -> None:
         # A parent that was interrupted does not listen any more.
         with contextlib.suppress(BrokenPipeError):
@@ -166,7 +170,7 @@ def _run(config: MountConfig, log_file: str, write_end: int) -> int:
 
     tell({"pid": os.getpid()})
     try:
-        return serve_mount(config, log_file=log_file, on_ready=ready)
+        return serve_mount(config, log_file=log_file, on_ready=ready, source=source)
     except StartupError as error:
         log.error("%s", error)
         tell({"failed": [error.thing, error.cause, error.advice, error.exit_code]})

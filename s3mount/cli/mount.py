@@ -13,7 +13,7 @@ from typing import Any
 from s3mount.cli.mount_table import resolve
 from s3mount.cli.parser import Commands, wrapped
 from s3mount.config import MountConfig, files
-from s3mount.config.files import ConfigFile
+from s3mount.config.files import ConfigFile, ConfigSource
 from s3mount.config.mount_options import COMMAND_LINE, Chosen
 from s3mount.config.options import GROUPS, OPTIONS, Option
 from s3mount.core.exits import Exit
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3mount import logs
     from s3mount.cli import checks, daemon
 
-    config = config_from(arguments)
+    config, source = _config_and_source(arguments)
     if arguments.call.is_fake:
         return int(Exit.OK)
     checks.wait_for_the_one_before(config)
@@ -141,8 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
             Exit.CONFIG,
         ) from None
     if config.foreground or log_file is None:
-        return _run_in_foreground(config, log_file)
-    daemon.start(config, log_file, before)
+        return _run_in_foreground(config, log_file, source)
+    daemon.start(config, log_file, before, source)
     if not arguments.call.is_helper:
         print(f"s3mount: {config.source} is mounted at {config.mountpoint}; log: {log_file}")
     return int(Exit.OK)
@@ -153,10 +153,15 @@ def config_from(arguments: argparse.Namespace) -> MountConfig:
 
     Raises: StartupError.
     """
+    return _config_and_source(arguments)[0]
+
+
+def _config_and_source(arguments: argparse.Namespace) -> tuple[MountConfig, ConfigSource | None]:
     chosen: Chosen = arguments.chosen or Chosen()
     file = config_file(arguments, chosen)
     source, directory = _places(arguments.places, file, chosen)
-    return files.configure(file, chosen, source, resolve(os.path.expanduser(directory)))
+    config = files.configure(file, chosen, source, resolve(os.path.expanduser(directory)))
+    return config, None if file is None else ConfigSource(file, chosen, config)
 
 
 def config_file(arguments: argparse.Namespace, chosen: Chosen) -> ConfigFile | None:
@@ -215,19 +220,21 @@ def default_log_file(config: MountConfig) -> str:
     return str(directory / f"{Path(config.spool_dir).name}.log")
 
 
-def _run_in_foreground(config: MountConfig, log_file: str | None) -> int:
+def _run_in_foreground(config: MountConfig, log_file: str | None, source: ConfigSource | None) -> int:
     from s3mount import service
     from s3mount.cli.serving import serve_mount
 
     try:
         manager = service.manager()
         if manager is None:
-            return serve_mount(config, log_file=log_file, on_ready=lambda: None)
+            return serve_mount(config, log_file=log_file, on_ready=lambda: None, source=source)
         from s3mount.cli.supervision import Supervision
 
         faulthandler.enable()  # its watchdog ends a process by SIGABRT, and the log should show where it hung
         supervision = Supervision(manager, config)
-        return serve_mount(config, log_file=log_file, on_ready=supervision.ready, beside=supervision.follow)
+        return serve_mount(
+            config, log_file=log_file, on_ready=supervision.ready, beside=supervision.follow, source=source
+        )
     except StartupError:
         raise
     except Exception as error:

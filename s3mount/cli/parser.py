@@ -67,6 +67,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         install,
         mount,
         mounts,
+        settings,
         spool,
         status,
         top,
@@ -80,7 +81,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(
         prog="s3mount", parser_class=Parser, metavar="COMMAND", dest="command", title="commands"
     )
-    for command in (mount, umount, mounts, status, top):
+    for command in (mount, umount, mounts, status, settings, top):
         command.add_parser(commands)
     wait.add_parsers(commands)
     for command in (explain, spool):

@@ -13,6 +13,7 @@ from s3mount.config import MountConfig
 from s3mount.core.exits import Exit
 
 if TYPE_CHECKING:
+    from s3mount.config.files import ConfigSource
     from s3mount.mount import Beside
 
 log = logging.getLogger(__name__)
@@ -24,12 +25,14 @@ def serve_mount(
     log_file: str | None,
     on_ready: Callable[[], None],
     beside: Beside | None = None,
+    source: ConfigSource | None = None,
 ) -> int:
     """Serve *config* until it is unmounted and drained, and return the exit code.
 
     Args:
         on_ready: called once the mount answers.
         beside: what else watches the mount, to the end of its drain.
+        source: where *config* is from, to be read again.
 
     Raises: StartupError before *on_ready*.
     """
@@ -44,7 +47,9 @@ def serve_mount(
 
     exit_code = int(Exit.FAILURE)
     try:
-        exit_code = serve(config, on_ready=ready, control=record.control_socket(), beside=beside)
+        exit_code = serve(
+            config, on_ready=ready, control=record.control_socket(), beside=beside, source=source
+        )
     finally:
         record.end(exit_code)
     return exit_code

@@ -63,6 +63,49 @@ class ConfigFile:
         return StartupError(thing, fault.cause, fault.advice, Exit.CONFIG)
 
 
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """A configuration that was read again.
+
+    Attributes:
+        said: the names of the options that it or the command line sets.
+        moved: ``bucket`` and ``mountpoint``, where the file has another one.
+    """
+
+    config: MountConfig
+    said: frozenset[str]
+    moved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSource:
+    """A mount's file and command line, which can be read again while it is mounted."""
+
+    file: ConfigFile
+    chosen: Chosen
+    config: MountConfig
+
+    @property
+    def said(self) -> frozenset[str]:
+        """The names of the options that the file or the command line set."""
+        return frozenset(self.chosen.over(self.file.chosen).origins)
+
+    def read_again(self) -> Reread:
+        """Read the file once more; the command line still overrules it.
+
+        Raises: StartupError (it cannot be read, or has faults).
+        """
+        file = load(self.file.path)
+        config = configure(file, self.chosen, self.config.source, self.config.mountpoint)
+        before, now = (self.file.source, self.file.mountpoint), (file.source, file.mountpoint)
+        moved = [
+            name
+            for name, was, is_now in zip(PLACES, before, now, strict=True)
+            if was != is_now and name not in self.chosen.origins
+        ]
+        return Reread(config, frozenset(self.chosen.over(file.chosen).origins), tuple(moved))
+
+
 def find(name: str) -> Path:
     """Return the file that ``--config NAME`` means; what has a slash or ends in .toml is a path.
 

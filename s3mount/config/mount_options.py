@@ -33,7 +33,7 @@ _NO_LABELS = "the files of a bucket have no security labels"
 _REFUSED = {
     "suid": (_PRIVILEGES, "leave it out"),
     "dev": (_PRIVILEGES, "leave it out"),
-    "remount": ("options cannot be changed while it is mounted", "umount, and mount again"),
+    "remount": ("options are changed otherwise", "s3mount set changes some; umount, and mount again"),
     "sync": (_AT_CLOSE, "leave it out"),
     "dirsync": (_AT_CLOSE, "leave it out"),
     "strictatime": (_NO_ATIME, "leave it out"),

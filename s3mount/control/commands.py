@@ -9,6 +9,8 @@ flush      path, timeout_s              the same, and open: what a program has o
 explain    path or errno                errors: ``core.status.ErrorRecord``, the last one first; uploads there
 refresh    path                         names: how many are asked for again
 top        --                           processes: ``core.status.ProcessRequests``; uptime_s
+set        values                       changed: name, was, now of each; values is a text for each name
+reload     --                           changed; kept: names; has_new_credentials
 evict      path                         names: of how many the cached blocks were dropped
 =========  ===========================  ==================================================================
 
@@ -19,9 +21,9 @@ has them. Without one the whole mount is meant.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -44,6 +46,16 @@ Invalidate = Callable[[Node], Awaitable[None]]
 """Lets the kernel ask for a name again."""
 
 
+class Changeable(Protocol):
+    """Options that can be changed while it is mounted."""
+
+    async def change(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """Change options by name. Raises: ControlError."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Read again where they came from. Raises: ControlError."""
+
+
 class Commands:
     """Carries out what comes through the socket."""
 
@@ -52,12 +64,14 @@ class Commands:
         observer: Observer,
         invalidate: Invalidate,
         requests_by_process: Callable[[], list[ProcessRequests]],
+        settings: Changeable,
     ) -> None:
         self._observer = observer
         self._services = observer.services
         self._open_files = observer.open_files
         self._invalidate = invalidate
         self._requests_by_process = requests_by_process
+        self._settings = settings
         self._commands = {
             "status": self._status,
             "wait": self._wait,
@@ -66,6 +80,8 @@ class Commands:
             "refresh": self._refresh,
             "evict": self._evict,
             "top": self._top,
+            "set": self._set,
+            "reload": self._reload,
         }
 
     async def run(self, request: Request) -> dict[str, Any]:
@@ -85,6 +101,15 @@ class Commands:
     async def _top(self, request: Request) -> dict[str, Any]:
         uptime_s = self._observer.status().uptime_s
         return {"uptime_s": uptime_s, "processes": [asdict(one) for one in self._requests_by_process()]}
+
+    async def _set(self, request: Request) -> dict[str, Any]:
+        values = request.arguments.get("values")
+        if not isinstance(values, dict) or not all(isinstance(text, str) for text in values.values()):
+            raise ControlError("set needs values: a text for each name")
+        return await self._settings.change(values)
+
+    async def _reload(self, request: Request) -> dict[str, Any]:
+        return await self._settings.reload()
 
     async def _wait(self, request: Request) -> dict[str, Any]:
         node = await find(self._services.namespace, request.text("path", "/"))
@@ -133,15 +158,8 @@ class Commands:
         }
 
     async def _refresh(self, request: Request) -> dict[str, Any]:
-        known = known_node(self._services.namespace, request.text("path", "/"))
-        count = 0
-        for node in _with_descendants(known):
-            forget_what_is_known(node)
-            await self._invalidate(node)
-            count += 1
-            if not count % _AT_ONCE:
-                await trio.lowlevel.checkpoint()
-        return {"names": count}
+        path = request.text("path", "/")
+        return {"names": await forget_below(self._services.namespace, self._invalidate, path)}
 
     async def _evict(self, request: Request) -> dict[str, Any]:
         known = known_node(self._services.namespace, request.text("path", "/"))
@@ -171,6 +189,18 @@ class Commands:
 
     def _describe(self, file: OpenFile) -> UploadStatus:
         return upload_status(file, self._open_files, self._services)
+
+
+async def forget_below(namespace: Namespace, invalidate: Invalidate, path: str) -> int:
+    """Let the next look at *path* and at everything below it ask the store; return how many names that is."""
+    count = 0
+    for node in _with_descendants(known_node(namespace, path)):
+        forget_what_is_known(node)
+        await invalidate(node)
+        count += 1
+        if not count % _AT_ONCE:
+            await trio.lowlevel.checkpoint()
+    return count
 
 
 async def find(namespace: Namespace, path: str) -> Node:

@@ -69,7 +69,7 @@ class BlockCache:
         self._budget = budget
         self._shelf = RunShelf(budget)
         self._overhead = run_cost(block_size) - block_size
-        self._max_blocks = max(1, min(max_run_bytes, most - self._overhead) // block_size)
+        self._max_run_bytes = max_run_bytes
         self._background_runs = background_runs
         self._background_now = 0
         self._hints: deque[tuple[ObjectStat, range]] = deque()
@@ -106,6 +106,11 @@ class BlockCache:
                     background_runs=background_runs,
                 )
                 nursery.cancel_scope.cancel()
+
+    @property
+    def _max_blocks(self) -> int:
+        most = min(self._max_run_bytes, self._budget.most_bytes(Use.BLOCKS) - self._overhead)
+        return max(1, most // self.block_size)
 
     @property
     def used_bytes(self) -> int:

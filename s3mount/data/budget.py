@@ -65,16 +65,41 @@ class Budget:
     """
 
     def __init__(self, total_bytes: int, *, floors: Mapping[Use, int] | None = None) -> None:
-        if floors is None:
-            floors = {use: total_bytes // part for use, part in FLOORS.items()}
-        self.total_bytes = total_bytes
-        self._floors = {use: floors.get(use, 0) for use in Use}
-        if sum(self._floors.values()) > total_bytes:
-            raise ValueError(f"floors of {self._floors} in {total_bytes} bytes")
+        self._given_floors = floors
+        self.total_bytes = self._wanted_bytes = total_bytes
+        self._floors = self._floors_of(total_bytes)
         self._taken = dict.fromkeys(Use, 0)
         self._cached = 0
         self._waiters: list[_Waiter] = []  # in the order in which they came
         self._evict: Callable[[int], None] | None = None
+
+    def _floors_of(self, total_bytes: int) -> dict[Use, int]:
+        parts = {use: total_bytes // part for use, part in FLOORS.items()}
+        given = parts if self._given_floors is None else self._given_floors
+        floors = {use: given.get(use, 0) for use in Use}
+        if sum(floors.values()) > total_bytes:
+            raise ValueError(f"floors of {floors} in {total_bytes} bytes")
+        return floors
+
+    def resize(self, total_bytes: int) -> None:
+        """Let there be *total_bytes* from now on.
+
+        Cached blocks go at once. What is taken, and what somebody waits for already, is still served: until
+        then the total is as much more as that needs.
+
+        Raises: ValueError (the floors are more than that).
+        """
+        self._floors = self._floors_of(total_bytes)
+        self._wanted_bytes = total_bytes
+        self._settle_total()
+        self._serve()
+
+    def _settle_total(self) -> None:
+        held = sum(max(self._taken[use], self._floors[use]) for use in Use)
+        all_floors = sum(self._floors.values())
+        needs = [waiter.size + all_floors - self._floors[waiter.use] for waiter in self._waiters]
+        self.total_bytes = max(self._wanted_bytes, held, *needs)
+        self._evict_excess()
 
     @property
     def used_bytes(self) -> int:
@@ -126,14 +151,14 @@ class Budget:
                 self.give_back(use, size)
             else:
                 self._waiters.remove(waiter)
-                self._serve()
+                self._shrink_and_serve()
             raise
 
     def give_back(self, use: Use, size: int) -> None:
         """Give *size* bytes back that were taken for *use*."""
         assert size <= self._taken[use]
         self._taken[use] -= size
-        self._serve()
+        self._shrink_and_serve()
 
     @asynccontextmanager
     async def reserved(self, use: Use, size: int) -> AsyncIterator[None]:
@@ -197,11 +222,19 @@ class Budget:
 
     def _take(self, use: Use, size: int) -> None:
         self._taken[use] += size
+        self._evict_excess()
+
+    def _evict_excess(self) -> None:
         excess = self.used_bytes - self.total_bytes
         if excess > 0:
             assert self._evict is not None
             self._evict(excess)
             assert self.used_bytes <= self.total_bytes, "the cache has not evicted what was needed"
+
+    def _shrink_and_serve(self) -> None:
+        if self.total_bytes > self._wanted_bytes:
+            self._settle_total()
+        self._serve()
 
     def _serve(self) -> None:
         """Let in whoever has room by now, without passing over those who came before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from cachetools import LRUCache
@@ -26,7 +27,8 @@ class RunShelf:
         self.evicted_runs = 0
         self._budget = budget
         self._reserved_bytes = 0
-        self._settled: LRUCache[Run, Run] = LRUCache(budget.total_bytes, getsizeof=lambda run: run.cost)
+        # The budget bounds it, and may be given another size.
+        self._settled: LRUCache[Run, Run] = LRUCache(sys.maxsize, getsizeof=lambda run: run.cost)
         self._index: dict[str, dict[tuple[str, int], Run]] = {}
         self._hinted: dict[str, int] = {}
         budget.on_need(self._evict)

@@ -8,9 +8,9 @@ from typing import Literal
 AttributesMode = Literal["list", "auto", "exact"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NamePolicy:
-    """Times in seconds.
+    """Times in seconds; they may be changed at any time, and hold for what is asked from then on.
 
     ``ttl_s``: entries, attributes and listings are not asked again for so long. ``negative_ttl_s``: the
     same for names that are not there. ``attributes``: whether stored attributes that a LIST does not

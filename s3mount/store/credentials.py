@@ -93,18 +93,25 @@ class RenewableCredentials(Credentials):  # type: ignore[misc]
                 self._look()
             return not _same(before, self._found)
 
+    def renew(self) -> bool:
+        """Look for credentials, and take them if they are others; whether they were. In a worker thread."""
+        with self._lock:
+            before = self._found
+            self._look("the keys were looked for again")
+            return self._found is not before
+
     def _may_look_unsaid(self) -> bool:
         return time.monotonic() - self._looked_s >= UNSAID_EVERY_S
 
-    def _look(self) -> None:
+    def _look(self, why: str = "the keys were refused") -> None:
         self._looked += 1
         try:
             found = self._find()
         except (BotoCoreError, ClientError, StartupError, OSError) as exc:
-            log.info("the keys were refused, and no others are to be found: %s", exc)
+            log.info("%s, and no others are to be found: %s", why, exc)
         else:
             if found is not None and not _same(found, self._found):
-                log.info("the keys were refused; others were found and are used from now on")
+                log.info("%s; others were found and are used from now on", why)
                 self._found = found
         self._looked_s = time.monotonic()
 

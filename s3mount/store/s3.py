@@ -114,6 +114,16 @@ class S3Store:
         """Return the same, by the processes for which it was asked."""
         return self._caller.counts.by_process()
 
+    async def renew_credentials(self) -> bool:
+        """Look for the keys again; whether there are others.
+
+        Cancel: goes on in its thread.
+        """
+        found = credentials_of(self._client)
+        if found is None:
+            return False
+        return await trio.to_thread.run_sync(found.renew, abandon_on_cancel=True)
+
     def probing(self) -> AbstractAsyncContextManager[None]:
         """While the block runs, let requests fail at once when the server is out of reach; look for it."""
         call = functools.partial(self._client.head_bucket, Bucket=self._bucket)

@@ -355,7 +355,7 @@ class Step:
 
 STEPS = st.one_of(
     st.builds(Step, st.just("ask"), st.sampled_from(list(Use)), st.integers(0, 60)),
-    st.builds(Step, st.sampled_from(["let go", "cancel", "cache"]), number=st.integers(0, 20)),
+    st.builds(Step, st.sampled_from(["let go", "cancel", "cache", "resize"]), number=st.integers(0, 20)),
 )
 
 
@@ -379,6 +379,7 @@ def test_whatever_was_asked_for_everybody_comes_in(steps: list[Step], order: ran
 
         budget.on_need(evict)
         everybody: list[Taker] = []
+        wanted = [100]
 
         def who(*, has: bool) -> list[Taker]:
             return [one for one in everybody if one.has is has and not one.let_go.is_set()]
@@ -389,6 +390,9 @@ def test_whatever_was_asked_for_everybody_comes_in(steps: list[Step], order: ran
                     size = min(step.number, budget.most_bytes(step.use))
                     everybody.append(Taker(budget, step.use, size))
                     nursery.start_soon(everybody[-1].run)
+                case "resize":
+                    wanted.append(80 + 3 * step.number)
+                    budget.resize(wanted[-1])
                 case "cache":
                     if budget.try_take(Use.BLOCKS, step.number):
                         budget.cache(step.number)
@@ -412,5 +416,41 @@ def test_whatever_was_asked_for_everybody_comes_in(steps: list[Step], order: ran
             await finish(*everybody)
         assert [budget.taken_bytes(use) for use in Use] == [0, 0, 0]
         assert budget.used_bytes == sum(cached)
+        assert budget.total_bytes == wanted[-1]
+
+    trio.run(main)
+
+
+def test_a_smaller_size_evicts_at_once_and_is_reached_when_what_is_taken_is_given_back() -> None:
+    """Nobody is cut off, and nobody comes in beyond the new size."""
+
+    async def main() -> None:
+        budget = Budget(128)
+        gone: list[int] = []
+
+        def evict(size: int) -> None:
+            gone.append(size)
+            budget.evicted(size)
+
+        budget.on_need(evict)
+        assert budget.try_take(Use.BLOCKS, 64)
+        budget.cache(64)
+        holder, waiter = Taker(budget, Use.BODIES, 48), Taker(budget, Use.BODIES, 40)
+        async with trio.open_nursery() as nursery:
+            await started(nursery, holder, waiter)
+            assert holder.has
+            assert not waiter.has
+            budget.resize(64)
+            budget.check()
+            assert gone == [64 + 48 - (48 + 32 + 8)]
+            assert budget.total_bytes == 48 + 32 + 8  # what is held, and the floors of the others
+            assert not budget.try_take(Use.PAGES, 9)
+            await finish(holder)
+            assert waiter.has
+            assert budget.total_bytes == 40 + 32 + 8
+            await finish(waiter)
+        assert budget.total_bytes == 64
+        budget.resize(1 << 20)
+        assert budget.most_bytes(Use.BLOCKS) == (1 << 20) * 3 // 4
 
     trio.run(main)
