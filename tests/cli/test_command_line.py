@@ -83,7 +83,7 @@ def test_a_relative_directory_becomes_absolute_with_its_links_resolved(
         (["mount", "bucket", "/a", "-o", "allow_othr"], Exit.USAGE, ["did you mean allow_other?"]),
         (["mount", "bucket", "/a", "--block-size=3M"], Exit.CONFIG, ["--block-size", "power of two"]),
         (["mount", "b", "/a"], Exit.CONFIG, ['bucket "b"']),
-        (["umount"], Exit.USAGE, ["DIR"]),
+        (["umount"], Exit.USAGE, ["directory"]),
         (["umount", "/a", "--timeout=never"], Exit.USAGE, ["--timeout", "'never'"]),
     ],
 )
