@@ -16,14 +16,23 @@ from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
 _DESCRIPTION = """\
-Put the helpers of mount(8) and umount(8) and the systemd units where they are looked for, so that a line in \
-/etc/fstab and `systemctl enable s3mount@NAME` work. Says what it does; a second time there is nothing to \
-do. Nothing that somebody else has put there is replaced or removed.
+Put the helpers of mount(8) and umount(8), the systemd units, man pages and completions for bash, zsh and \
+fish where they are looked for, so that a line in /etc/fstab and `systemctl enable s3mount@NAME` work. Says \
+what it does; a second time there is nothing to do. Nothing that somebody else has put there is replaced or \
+removed.
 """
 
-_PROGRAM = "usr/local/bin/s3mount"
 _HELPERS = "usr/sbin"  # where mount(8) looks, whatever PATH is; /sbin is a link to it
-_UNITS = "usr/local/lib/systemd"
+# Where they are in the sources, and below a prefix where systemd(1), man(1), bash, zsh and fish look.
+_FILES = (
+    ("systemd/system", "*.service", "lib/systemd/system"),
+    ("systemd/user", "*.service", "lib/systemd/user"),
+    ("man", "*.1", "share/man/man1"),
+    ("man", "*.8", "share/man/man8"),
+    ("completion", "*.bash", "share/bash-completion/completions"),
+    ("completion", "_s3mount", "share/zsh/site-functions"),
+    ("completion", "*.fish", "share/fish/vendor_completions.d"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +86,26 @@ def add_parser(commands: Commands) -> None:
     """Add the command to *commands*."""
     parser = commands.add_parser(
         "install",
-        help="put the helpers of mount(8) and the systemd units in place (root)",
+        help="put helpers of mount(8), systemd units, man pages and completions in place (root)",
         usage="sudo s3mount install [--dry-run] [--uninstall] [--root DIR]",
         description=wrapped(_DESCRIPTION),
     )
     parser.set_defaults(run=run)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--uninstall", action="store_true", help="take all of it away again")
+    parser.add_argument(
+        "--prefix",
+        type=Path,
+        default=Path("/usr/local"),
+        metavar="DIR",
+        help="for packages: where units, pages and completions go [/usr/local]",
+    )
+    parser.add_argument(
+        "--program",
+        type=Path,
+        metavar="FILE",
+        help="for packages: what the links lead to [this program]",
+    )
     parser.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="for packages: treat DIR as / [/]"
     )
@@ -95,9 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises: StartupError.
     """
     root = Path(os.path.abspath(arguments.root))
-    path = program()
-    items = list(items_of(root, path))
-    if not arguments.uninstall and (owner := others_in(path)) is not None:
+    path = arguments.program or program()
+    items = list(items_of(root, path, arguments.prefix))
+    if not arguments.uninstall and arguments.program is None and (owner := others_in(path)) is not None:
         print(
             f"s3mount: {path} can be changed by user {owner}, who is root then at the next mount: "
             "better install s3mount as root, in /opt/s3mount say",
@@ -107,20 +129,21 @@ def run(arguments: argparse.Namespace) -> int:
     changed = [item for item in items if change(item, arguments.dry_run)]
     if not changed:
         print("s3mount: nothing to do")
-    elif any(_UNITS in str(item.target) for item in changed) and root == Path("/"):
+    elif any("/systemd/" in str(item.target) for item in changed) and root == Path("/"):
         print("s3mount: now let systemd see the units: systemctl daemon-reload")
     return int(Exit.OK)
 
 
-def items_of(root: Path, program: Path) -> Iterator[Item]:
+def items_of(root: Path, program: Path, prefix: Path) -> Iterator[Item]:
     """Yield all that belongs on a machine whose s3mount is *program*."""
     if program not in (Path("/usr/local/bin/s3mount"), Path("/usr/bin/s3mount")):
-        yield Item(root / _PROGRAM, link=program)
+        yield Item(root / "usr/local/bin/s3mount", link=program)
     for name in (*MOUNT_NAMES, *UMOUNT_NAMES):
         yield Item(root / _HELPERS / name, link=program)
-    for manager in ("system", "user"):
-        for source in sources(f"systemd/{manager}", "*.service"):
-            yield Item(root / _UNITS / manager / source.name, source=source)
+    for kind, pattern, place in _FILES:
+        for source in sources(kind, pattern):
+            name = source.name.removesuffix(".bash")
+            yield Item(root / prefix.relative_to("/") / place / name, source=source)
 
 
 def sources(kind: str, pattern: str) -> list[Path]:

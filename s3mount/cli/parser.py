@@ -53,11 +53,8 @@ class Parser(argparse.ArgumentParser):
         raise StartupError("usage", message.rstrip("."), f"see `{self.prog} --help`", Exit.USAGE)
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments; ``run`` among them is the command's function.
-
-    Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
-    """
+def build() -> tuple[Parser, Commands]:
+    """Return the parser of the whole command line, and its commands' parsers."""
     from s3mount.cli import (
         caches,
         config,
@@ -90,6 +87,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     caches.add_parsers(commands)
     for command in (config, doctor, install, demo):
         command.add_parser(commands)
+    return parser, commands
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; ``run`` among them is the command's function.
+
+    Raises: StartupError, and SystemExit after ``--help`` and ``--version``.
+    """
+    parser, commands = build()
     if not argv:
         parser.error("the command is missing")
     if not argv[0].startswith("-") and argv[0] not in commands.choices:

@@ -81,5 +81,5 @@ def test_a_link_of_an_earlier_version_is_moved_to_this_one(tmp_path: Path) -> No
 @pytest.mark.parametrize("place", ["/usr/bin/s3mount", "/usr/local/bin/s3mount"])
 def test_a_program_in_its_usual_place_needs_no_link_to_itself(tmp_path: Path, place: str) -> None:
     """As a package installs it."""
-    items: list[Item] = list(items_of(tmp_path, Path(place)))
+    items: list[Item] = list(items_of(tmp_path, Path(place), Path("/usr")))
     assert tmp_path / "usr/local/bin/s3mount" not in {item.target for item in items}
