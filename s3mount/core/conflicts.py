@@ -1,10 +1,19 @@
-"""Where this host's version goes when somebody else's has taken its key."""
+"""What is a conflict with another writer, and where this host's version goes then."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from s3mount.core.answers import same_etag
 from s3mount.core.keys import KEY_MAX, NAME_MAX
+from s3mount.core.objects import ObjectStat, WriteCondition
+
+
+def may_replace(condition: WriteCondition, there: ObjectStat | None) -> bool:
+    """Return whether a write under *condition* may take the place of *there*, None if there is nothing."""
+    if condition.if_match is not None:
+        return there is not None and same_etag(there.etag, condition.if_match)
+    return there is None or not condition.if_none_match
 
 
 def key_beside(key: str, host: str, time_ns: int) -> str:

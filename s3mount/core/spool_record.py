@@ -202,6 +202,18 @@ def what_to_do(record: SpoolRecord, boot_id: str, is_dead_mount: bool) -> Decisi
     return Decision(Action.SEND)
 
 
+def is_missed(record: SpoolRecord, boot_id: str) -> bool:
+    """Return whether bytes are lost with the data file of *record*, which is gone.
+
+    A row that was safe says for good that nobody needs the file before that goes. Another row may come back
+    with a power cut, as it was when some other row was made safe: its file was sent or unlinked since, or
+    was not on the disk yet itself.
+    """
+    if record.state is SpoolState.DONE or not record.size:
+        return False
+    return record.is_synced or record.boot_id == boot_id
+
+
 def doubt_file(record: SpoolRecord, size_on_disk: int) -> str | None:
     """Return why the data file of *record*, found with *size_on_disk* bytes, cannot be what it says.
 

@@ -87,10 +87,13 @@ class SpoolEntry:
         try:
             self.write(**changes)
         except NoSpace as exc:
-            changes = self._stamped(changes)
             log.debug("%s: %s are noted later: %s", self.record.file_name, sorted(changes), exc)
-            self._unwritten.update(changes)
-            self.record = replace(self.record, **changes)
+            self.note_with_next(**self._stamped(changes))
+
+    def note_with_next(self, **changes: Any) -> None:
+        """Change the row in the commit of the next change."""
+        self._unwritten.update(changes)
+        self.record = replace(self.record, **changes)
 
     async def sync(self) -> None:
         """Return once the row as it is survives a power cut. Raises: NoSpace, FsError."""

@@ -112,6 +112,8 @@ class ClaimedFile:
         """
         # If this process ends in between, the next mount finishes it without a word.
         self._guest.rows.update(self.record, state=SpoolState.DONE)
+        # And else a power cut may bring a row back that misses its file.
+        self._guest.rows.journal.sync_now()
         try:
             with suppress(FileNotFoundError):
                 os.unlink(self.record.file_name, dir_fd=self._guest.fd)

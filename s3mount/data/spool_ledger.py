@@ -52,6 +52,9 @@ class SpoolLedger:
     def sent(self, tag: PartTag) -> None:
         self._entry.add_part(tag)
 
+    def completed(self) -> None:
+        self._entry.note_with_next(upload=None)
+
     def ended(self) -> None:
         self._entry.note(upload=None)
 

@@ -24,6 +24,7 @@ from s3mount.core.spool_record import (
     SpoolRecord,
     SpoolState,
     doubt_file,
+    is_missed,
     what_to_do,
 )
 from s3mount.data.journal import Journal, JournalDamaged, move_aside
@@ -87,7 +88,7 @@ def recover(directory: str, rows: SpoolRows, boot_id: str, *, is_new_after_damag
     alive = {record.id for record in records if record.state is not SpoolState.DONE}
     for record in records:
         if record.file_name not in found:
-            _drop_row(rows, record)
+            _drop_row(rows, record, boot_id)
         elif (leftover := _judged(directory, rows, record, boot_id, alive)) is not None:
             left.append(leftover)
         found.discard(record.file_name)
@@ -98,8 +99,8 @@ def recover(directory: str, rows: SpoolRows, boot_id: str, *, is_new_after_damag
     return left
 
 
-def _drop_row(rows: SpoolRows, record: SpoolRecord) -> None:
-    if record.state is not SpoolState.DONE and record.size:
+def _drop_row(rows: SpoolRows, record: SpoolRecord, boot_id: str) -> None:
+    if is_missed(record, boot_id):
         log.warning(
             "the spool's journal has a row of %s (%s), and its file %s is gone",
             record.key,

@@ -46,8 +46,15 @@ class UploadLedger(Protocol):
     def sent(self, tag: PartTag) -> None:
         """The server has a part."""
 
+    def completed(self) -> None:
+        """The upload has become the object.
+
+        Not to be forgotten before whoever reads the ledger knows that: else a crash in between leaves nothing
+        by which the object is told from another writer's.
+        """
+
     def ended(self) -> None:
-        """The upload is no more: completed, aborted, never begun, or the server does not know it."""
+        """The upload is no more: aborted, never begun, or the server does not know it."""
 
     def given_up(self) -> None:
         """The upload is of no use and could not be aborted: somebody else is to see to it."""
@@ -105,6 +112,9 @@ class MemoryLedger:
 
     def sent(self, tag: PartTag) -> None:
         """Nobody will ask."""
+
+    def completed(self) -> None:
+        self.ended()
 
     def ended(self) -> None:
         self.upload = None

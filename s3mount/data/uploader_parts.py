@@ -104,7 +104,7 @@ class PartsUpload:
         finally:
             self._begun.rest(upload)
         if is_used:
-            _note(ledger.ended)
+            _note(ledger.completed)
         else:
             await self._abort(upload, ledger)
         return answer
@@ -138,7 +138,10 @@ class PartsUpload:
             listed = await self._requests.repeated(lambda: self._store.list_parts(upload))
         except NotFound:
             answer = await self._published(job)
-            ledger.ended()
+            if answer is None:
+                ledger.ended()
+            else:
+                ledger.completed()
             return answer
         known = {part.number: part for part in earlier.parts}
         same = await self._same(job.source, job.parts, [_merged(part, known) for part in listed])

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import trio
 
+from s3mount.core.conflicts import may_replace
 from s3mount.core.objects import ObjectStat, WriteAnswer, WriteCondition
 from s3mount.core.spool_record import Fingerprint
 from s3mount.data.uploader_ledger import UploadLedger
 from s3mount.data.uploader_requests import UNANSWERED, Requests
 from s3mount.data.uploader_settle import written
-from s3mount.errors import BadAnswer, ConditionFailed, FsError, NotFound
+from s3mount.errors import BadAnswer, ConditionFailed, FsError, NotFound, StoreUnavailable, WriteRace
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ async def _published(
         try:
             return await requests.repeated(send)
         except (NotFound, ConditionFailed) as refusal:
-            return await _settled(requests, write, ledger, refusal, lost)
+            return await _settled(requests, write, condition, ledger, refusal, lost)
     except (FsError, trio.Cancelled) as exc:
         if may_be_stored and ledger.is_resumable and not isinstance(exc, ConditionFailed):
             with trio.CancelScope(shield=True):
@@ -96,14 +97,20 @@ async def _published(
 
 
 async def _settled(
-    requests: Requests, write: Write, ledger: UploadLedger, refusal: FsError, lost: FsError | None
+    requests: Requests,
+    write: Write,
+    condition: WriteCondition,
+    ledger: UploadLedger,
+    refusal: FsError,
+    lost: FsError | None,
 ) -> WriteAnswer:
     """Return an answer in place of *refusal* if what is there is our own work.
 
-    Raises: _OursIsThere (it is an earlier state of the file); *lost*, the failure before, where *refusal*
-    says only that there is nothing to publish any more; *refusal*.
+    Raises: _OursIsThere (it is an earlier state of the file); *lost*, the failure before, or
+    StoreUnavailable, where *refusal* says only that there is nothing to publish any more, or that another
+    write has not ended; *refusal*.
     """
-    if lost is None and not ledger.unanswered:
+    if lost is None and not ledger.unanswered and not isinstance(refusal, WriteRace):
         raise refusal
     try:
         stat = await requests.repeated(lambda: requests.store.head(write.key, checksum=True))
@@ -114,10 +121,13 @@ async def _settled(
         if (lost is not None or is_known) and await write.is_ours(stat):
             log.debug("%s is what a try whose answer was lost has stored", write.key)
             return written(stat)
-        if is_known:
+        if is_known and not may_replace(condition, stat):
             raise _OursIsThere(stat.etag, refusal)
     if isinstance(refusal, NotFound) and lost is not None:
         raise lost
+    if isinstance(refusal, ConditionFailed) and may_replace(condition, stat):
+        # Whoever it met, perhaps a try of ours that is still being carried out, has not won.
+        raise lost or StoreUnavailable(f"write of {write.key}: {refusal}") from refusal
     raise refusal
 
 

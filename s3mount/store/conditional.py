@@ -281,7 +281,7 @@ class ConditionalStore:
 async def _decided(write: Callable[[], Awaitable[T]]) -> T:
     """Carry *write* out, again while it meets another one that has not ended.
 
-    Raises: ConditionFailed where they do not end, what *write* raises.
+    Raises: WriteRace where they do not end, what *write* raises.
     """
     pause_s = RACE_PAUSE_S
     for _ in range(RACES - 1):
@@ -291,7 +291,4 @@ async def _decided(write: Callable[[], Awaitable[T]]) -> T:
             log.debug("once more: %s", exc)
         await trio.sleep(random.uniform(0, pause_s))
         pause_s *= 2
-    try:
-        return await write()
-    except WriteRace as exc:
-        raise ConditionFailed(str(exc)) from exc
+    return await write()

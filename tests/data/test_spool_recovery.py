@@ -95,6 +95,30 @@ await file.truncate({50 * BLOCK})
         )
 
 
+@pytest.mark.parametrize("is_power_cut", [True, False])
+@pytest.mark.parametrize("body", [QUEUE, SEND])
+def test_a_row_that_a_power_cut_has_brought_back_without_its_file_is_no_loss(
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    body: str,
+    is_power_cut: bool,
+) -> None:
+    """It was not safe, so its file may have been sent or unlinked since; users took the warning for a loss.
+
+    One that was safe, or is of this very run of the machine, misses a file that somebody took away.
+    """
+    die_with(path, body)
+    for name in data_files(path):
+        os.unlink(path / name)
+    if is_power_cut:
+        power_cut(monkeypatch, tmp_path)
+    with spool_at(path) as spool:
+        assert spool.records() == []
+    assert ("is gone" in caplog.text) is not (is_power_cut and body == SEND)
+
+
 @pytest.mark.parametrize("body", [QUEUE, SEND])
 def test_a_file_that_is_whole_is_to_be_sent(path: Path, body: str) -> None:
     """Only the process died: data in the page cache is as it was. It can be gone on with."""

@@ -22,6 +22,7 @@ from s3mount.errors import (
     StoreError,
     StoreTimeout,
     StoreUnavailable,
+    WriteRace,
 )
 from tests.data.spools import HEADERS, data_files, play
 from tests.support.memory_store import Call, MemoryStore
@@ -662,17 +663,20 @@ def test_another_writers_object_is_a_conflict_in_spite_of_a_lost_answer(
     play(path, main)
 
 
-def test_an_object_that_comes_back_again_and_again_is_a_conflict(
+def test_an_own_object_that_cannot_be_replaced_now_is_no_conflict(
     path: Path, store: MemoryStore, faults: Faults
 ) -> None:
-    """Ours is there, and yet cannot be replaced: an error that a program can understand."""
+    """Ours is there, and nobody else's: it is tried again."""
 
     async def main(spool: SpoolDir) -> None:
         file = await publish_lost(spool, store, faults, 10)
         await file.write(3, b"changed")
         faults.fail("before", "put", ConditionFailed("another write is under way"))
-        with pytest.raises(ConditionFailed, match="under way"):
+        with pytest.raises(StoreUnavailable, match="under way"):
             await upload(uploader(store, spool), file)
+        faults.clear()
+        await upload(uploader(store, spool), file)
+        assert store.body("k") == body()[:3] + b"changed"
 
     play(path, main)
 
@@ -712,6 +716,72 @@ def test_an_upload_whose_bytes_an_earlier_one_has_published_is_not_left(
         assert (store.uploads(), spool.rows.begun()) == ([], [])
 
     play(path, main)
+
+
+@pytest.mark.parametrize("size", [10, SIZE])
+def test_a_write_that_meets_its_own_earlier_try_under_way_is_no_conflict(
+    path: Path, store: MemoryStore, faults: Faults, size: int
+) -> None:
+    """As AWS answers (409) while a try that was given up is still being carried out: nobody has won yet.
+
+    The file was in conflict with nothing, and waited for the user.
+    """
+    method = "put" if size < PART else "complete_multipart"
+
+    async def main(spool: SpoolDir) -> None:
+        file = await written(spool, body(1, size))
+
+        async def slow(number: int) -> None:
+            raise LOST if number == 1 else WriteRace("HTTP 409")
+
+        faults.at("before", method, slow)
+        with pytest.raises(StoreTimeout):
+            await upload(uploader(store, spool), file)
+        assert store.keys() == []
+        faults.clear()
+        await upload(uploader(store), await written(spool, body(1, size)))  # the first try has ended
+        await upload(uploader(store, spool), file)
+        assert store.body("k") == body(1, size)
+
+    play(path, main)
+
+
+def test_a_write_that_meets_others_under_way_is_a_conflict_only_if_one_has_won(
+    path: Path, store: MemoryStore, faults: Faults
+) -> None:
+    """Without any answer of its own that was lost."""
+
+    async def main(spool: SpoolDir) -> None:
+        file = await written(spool, body(1, 10))
+        faults.fail("before", "put", WriteRace("HTTP 409"))
+        with pytest.raises(StoreUnavailable, match="409"):
+            await upload(uploader(store, spool), file)
+        store.store("k", b"theirs")
+        with pytest.raises(ConditionFailed):
+            await upload(uploader(store, spool), file)
+
+    play(path, main)
+
+
+@pytest.mark.parametrize("size", [10, SIZE])
+def test_a_process_that_dies_as_soon_as_its_upload_is_complete_makes_no_conflict(
+    path: Path, store: MemoryStore, size: int
+) -> None:
+    """The next one finds the object there, and that it is its own."""
+
+    async def die(spool: SpoolDir) -> None:
+        file = await written(spool, body(1, size))
+        file.begin_upload("k", HEADERS, CREATED)
+        await uploader(store, spool).upload("k", file, HEADERS, condition=CREATED, ledger=file.ledger)
+
+    async def recover(spool: SpoolDir) -> None:
+        (left,) = spool.leftovers()
+        await upload(uploader(store, spool), await spool.reopen(left.record))
+        assert store.body("k") == body(1, size)
+        assert (store.uploads(), spool.rows.begun()) == ([], [])
+
+    play(path, die)
+    play(path, recover)
 
 
 # The journal's disk.
