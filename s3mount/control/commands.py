@@ -224,10 +224,11 @@ def known_node(namespace: Namespace, path: str) -> Node | None:
 def forget_what_is_known(node: Node) -> None:
     """Let the next look at *node*, and at what a directory holds, ask the store."""
     if not node.is_root:
-        node.fresh_until = 0.0
+        node.fresh_until = node.own_until = 0.0
     if isinstance(node, DirectoryNode):
         node.forget_listing()
         node.absent.clear()
+        node.removed.clear()
         node.has_marker = None
 
 

@@ -169,6 +169,7 @@ class AttributeWriter:
         else:
             await store.put(key, b"", marker_headers(wanted))
         node.has_marker = node.knows_marker = True
+        self._services.namespace.note_fresh(node)
         if node.parent is not None:
             node.parent.ask_directories = True
 

@@ -254,7 +254,8 @@ class Renamer:
         """
         page = await self._store.list_page(location.prefix, delimiter="", max_keys=2)
         others = [stat for stat in page.objects if stat.key != location.marker_key or stat.size]
-        if others or (replaced is not None and has_local_files(replaced)):
+        is_own = replaced is not None and (has_local_files(replaced) or self._namespace.holds_own(replaced))
+        if others or is_own:
             raise DirectoryNotEmpty(location.prefix)
         if no_replace and page.objects:
             raise AlreadyExists(location.prefix)

@@ -151,6 +151,8 @@ class MovingTree:
         self._namespace.move(place.node, place.new_parent, place.new_name)
         for node in files:
             self._follow(node, recorded)
+        for below in (place.node, *place.node.descendants()):
+            self._namespace.note_fresh(below)
         self._note_change()
 
     @property
@@ -181,8 +183,14 @@ class MovingTree:
         """
         self._forget(self._record.old)
         self._forget(self._record.new)
-        if left_behind and (parent := self._loaded_parent(self._record.old)) is not None:
-            parent[0].forget_listing()
+        if (found := self._loaded_parent(self._record.old)) is None:
+            return
+        parent, name = found
+        if left_behind:
+            parent.removed.pop(name, None)
+            parent.forget_listing()
+        elif name not in parent.children:
+            self._namespace.note_removed(parent, name)
 
     def _follow(self, node: FileNode, recorded: dict[str, ObjectStat]) -> None:
         """Let *node*, which has its new key already, speak of the copy."""

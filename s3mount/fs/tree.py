@@ -89,10 +89,12 @@ class Tree:
             if node.location.marker_key is not None:
                 await self._store.delete(node.location.marker_key)
             self._table.unlink(node)
+            self._namespace.note_removed(parent, name)
 
     async def check_empty(self, node: DirectoryNode) -> None:
         """Raise DirectoryNotEmpty if the store or this host has anything in *node*."""
-        if has_local_files(node) or await self._namespace.holds_keys(node.location, beside_marker=True):
+        is_own = has_local_files(node) or self._namespace.holds_own(node)
+        if is_own or await self._namespace.holds_keys(node.location, beside_marker=True):
             raise DirectoryNotEmpty(node.path())
 
     async def symlink(self, parent: DirectoryNode, name: bytes, target: bytes, caller: Caller) -> FileNode:
@@ -150,14 +152,20 @@ class Tree:
         file = self._open_files.file_of(node)
         if file is None:
             await self._delete(node)
-            self._table.unlink(node)
+            self._take_away(node)
             return
         file.make_way()
         async with file.lock:
             await self._delete(node)
-            self._table.unlink(node)
+            self._take_away(node)
         await file.drop_changes()
         await self._open_files.drop_if_idle(file)
+
+    def _take_away(self, node: FileNode) -> None:
+        parent, name = node.parent, node.name
+        self._table.unlink(node)
+        if parent is not None:
+            self._namespace.note_removed(parent, name)
 
     async def _delete(self, node: FileNode) -> None:
         if not may_be_in_store(node):

@@ -143,7 +143,7 @@ class AttributeFiller:
         if isinstance(node, DirectoryNode):
             observe_marker(node, stat)
         elif isinstance(node, FileNode) and not node.is_local:
-            if node.stat is not None and node.stat.etag != stat.etag and node.pins:
+            if node.stat is not None and node.stat.etag != stat.etag and (node.pins or node.is_own):
                 return  # another version: the next look at the name sorts it out
             node.describe(stat, stored_attributes(stat))
 

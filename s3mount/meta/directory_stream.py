@@ -9,6 +9,7 @@ from s3mount.core.listing import DirEntry, ListingReader
 from s3mount.meta.attribute_filler import AttributeFiller
 from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
 from s3mount.meta.observations import (
+    contradicts,
     has_local_files,
     observe_directory,
     observe_file,
@@ -29,7 +30,9 @@ class DirectoryStream:
     """Lists *directory* from its beginning and lays what it sees over what is known.
 
     Names that this host changes after *as_of* (a number of the namespace's change counter) are left
-    alone: the listing's news of them may be older. ``close`` must be called.
+    alone: the listing's news of them may be older. So are those that it has changed lately, where the
+    listing says anything else of them: not every server's listing has what was stored before it was
+    asked. ``close`` must be called.
     """
 
     _last_id = 0
@@ -55,6 +58,8 @@ class DirectoryStream:
         self._token: str | None = None
         self._given_changed: set[bytes] = set()
         self._started = clock()
+        # A listing that was not believed in everything is itself believed only until it would be.
+        self._whole_until = float("inf")
         DirectoryStream._last_id += 1
         self._id = DirectoryStream._last_id
         self.is_done = False
@@ -98,13 +103,14 @@ class DirectoryStream:
             self._directory.big_until = asked_at + BIG_DIRECTORY_S
         else:
             entries += self._reader.finish()
-        page = self._take(entries, asked_at + self._policy.ttl_s)
+        page = self._take(entries, asked_at)
         if not answer.truncated:
             page += self._finish()
         return page
 
-    def _take(self, entries: list[DirEntry], fresh_until: float) -> Page:
-        directory, page = self._directory, []
+    def _take(self, entries: list[DirEntry], asked_at: float) -> Page:
+        directory, page = self._directory, list[tuple[bytes, Node]]()
+        fresh_until = asked_at + self._policy.ttl_s
         for entry in entries:
             name = entry.name
             known = directory.children.get(name)
@@ -113,6 +119,10 @@ class DirectoryStream:
                     continue
                 node = known
                 self._given_changed.add(name)
+            elif self._is_behind(entry, known, asked_at):
+                if known is None:
+                    continue
+                node = known
             elif known is not None and known.fresh_until > fresh_until:
                 node = known  # asked for after this page was
             elif entry.stat is not None:
@@ -128,6 +138,14 @@ class DirectoryStream:
             page.append((name, node))
         return page
 
+    def _is_behind(self, entry: DirEntry, known: Node | None, asked_at: float) -> bool:
+        """Whether *entry* is from before this host's own change, which is not long ago."""
+        until = self._directory.removed.get(entry.name, 0.0) if known is None else known.own_until
+        if until <= asked_at or (known is not None and not contradicts(known, entry.stat)):
+            return False
+        self._whole_until = min(self._whole_until, until)
+        return True
+
     def _finish(self) -> Page:
         """Conclude from the whole listing what is not there; return what only this host has."""
         directory = self._directory
@@ -136,16 +154,21 @@ class DirectoryStream:
         for name, node in list(directory.children.items()):
             if node.seen_in == self._id:
                 continue
+            if node.own_until > self._started:
+                self._whole_until = min(self._whole_until, node.own_until)
             if self._is_known_otherwise(name, node):
                 if node.seen_in < self._id or self._is_unlisted(name, node):
                     node.seen_in = max(node.seen_in, self._id)
                     rest.append((name, node))
             else:
                 self._table.lose(node)
-        if directory.changes.get(b"", 0) <= self._as_of:
+        is_own = directory.own_until > self._started and directory.attributes is not None
+        if directory.changes.get(b"", 0) <= self._as_of and not is_own:
             observe_marker(directory, self._reader.marker)
-        directory.listed_until = max(directory.listed_until, self._started + self._policy.ttl_s)
-        directory.absent_until = max(directory.absent_until, self._started + self._policy.negative_ttl_s)
+        until = min(self._started + self._policy.ttl_s, self._whole_until)
+        directory.listed_until = max(directory.listed_until, until)
+        until = min(self._started + self._policy.negative_ttl_s, self._whole_until)
+        directory.absent_until = max(directory.absent_until, until)
         directory.fresh_until = max(directory.fresh_until, directory.listed_until)
         directory.absent.clear()
         if self._reader.hidden_count != directory.hidden_names:
@@ -164,6 +187,7 @@ class DirectoryStream:
             node.seen_in > self._id
             or self._directory.changes.get(name, 0) > self._as_of
             or node.fresh_until > self._started + self._policy.ttl_s
+            or node.own_until > self._started
             or has_local_files(node)
         )
 

@@ -25,7 +25,8 @@ class Node:
     """An entry, or one that was: ``parent`` is None for the root and for what was unlinked.
 
     ``attributes`` is what the store keeps beside the bytes, None while that is unknown. ``fresh_until``
-    is on the table's clock, in seconds.
+    is on the table's clock, in seconds. ``own_until``: so long this host's own change of it holds
+    against answers that contradict it.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Node:
         "lookup_count",
         "mtime_ns",
         "name",
+        "own_until",
         "parent",
         "pins",
         "seen_in",
@@ -50,6 +52,7 @@ class Node:
         self.pins = 0
         self.attributes: Attributes | None = None
         self.fresh_until = 0.0
+        self.own_until = 0.0
         self.atime_ns: int | None = None
         self.ctime_ns: int | None = None
         self.mtime_ns = 0
@@ -141,7 +144,8 @@ class DirectoryNode(Node):
     """A directory: a stretch of keys.
 
     ``children`` holds what is known of its entries. They are all of them while ``listed_until`` lies
-    ahead. ``absent`` remembers names that are not there, each until its time. ``big_until``: the listing
+    ahead. ``absent`` remembers names that are not there, each until its time, ``removed`` those that this
+    host itself has taken away, which holds against answers that still have them. ``big_until``: the listing
     does not fit one page, so a lookup had better ask for the one name. ``has_marker`` is None while
     unknown. ``knows_marker``: what it stores is known, for a change of a part of it.
     ``marker_holds_bytes``: it shows as a file, too. ``changes`` numbers the names this host changed
@@ -166,6 +170,7 @@ class DirectoryNode(Node):
         "listings",
         "location",
         "marker_holds_bytes",
+        "removed",
     )
 
     def __init__(self, inode: Inode, parent: DirectoryNode | None, name: bytes, location: Location) -> None:
@@ -174,6 +179,7 @@ class DirectoryNode(Node):
         self.children: dict[bytes, Node] = {}
         self.listed_until = 0.0
         self.absent: dict[bytes, float] = {}
+        self.removed: dict[bytes, float] = {}
         self.big_until = 0.0
         self.has_marker: bool | None = None
         self.knows_marker = False
@@ -268,6 +274,7 @@ class InodeTable:
         node.parent, node.name = parent, name
         self._displace(parent, name)
         parent.children[name] = node
+        parent.removed.pop(name, None)
 
     def forget(self, inode: int, count: int) -> None:
         """Take back *count* lookups; a node that nothing holds any more is dropped."""
@@ -304,6 +311,7 @@ class InodeTable:
         self._displace(node.parent, node.name)
         node.parent.children[node.name] = node
         node.parent.absent.pop(node.name, None)
+        node.parent.removed.pop(node.name, None)
         self._nodes[node.inode] = node
 
     def _displace(self, parent: DirectoryNode, name: bytes) -> None:

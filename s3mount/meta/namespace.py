@@ -22,6 +22,7 @@ from s3mount.meta.busy_names import BusyNames
 from s3mount.meta.directory_stream import DirectoryStream, Page
 from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
 from s3mount.meta.observations import (
+    contradicts,
     observe_absence,
     observe_directory,
     observe_file,
@@ -159,6 +160,11 @@ class Namespace:
         marker_key = location.marker_key if beside_marker else None
         return any(stat.key != marker_key or stat.size for stat in answer.objects)
 
+    def holds_own(self, directory: DirectoryNode) -> bool:
+        """Whether this host has made something in *directory* so lately that a listing may lack it."""
+        now = self._clock()
+        return any(child.own_until > now for child in directory.children.values())
+
     def note_change(self, parent: DirectoryNode, name: bytes, *, adds_or_removes: bool = True) -> None:
         """Say that this host is changing, or has changed, *name*: call it before and after.
 
@@ -172,8 +178,22 @@ class Namespace:
             parent.mtime_ns = parent.ctime_ns = time.time_ns()
 
     def note_fresh(self, node: Node) -> None:
-        """Say that *node* is as the store has it, as of now."""
-        node.fresh_until = self._clock() + self.policy.ttl_s
+        """Say that the store has *node* as this host has just made it.
+
+        Not every server's listing shows that at once: for the TTL, answers that contradict it are not
+        believed.
+        """
+        node.fresh_until = node.own_until = self._clock() + self.policy.ttl_s
+
+    def note_removed(self, parent: DirectoryNode, name: bytes) -> None:
+        """Say that this host has taken *name* away in the store.
+
+        As with ``note_fresh``, for as long as absence is believed.
+        """
+        now = self._clock()
+        _drop_old(parent.removed, now)
+        if len(parent.removed) < MAX_ABSENT and self.policy.negative_ttl_s:
+            parent.removed[name] = now + self.policy.negative_ttl_s
 
     def note_empty(self, directory: DirectoryNode) -> None:
         """Say that *directory* was just made, so that nothing in it need be asked for."""
@@ -186,7 +206,7 @@ class Namespace:
 
     def expire(self, node: Node) -> None:
         """Say that what is known of *node* is not to be believed any longer."""
-        node.fresh_until = 0.0
+        node.fresh_until = node.own_until = 0.0
         if node.parent is not None:
             node.parent.forget_listing()
 
@@ -214,19 +234,24 @@ class Namespace:
 
     def _doubt(self, parent: DirectoryNode, name: bytes) -> None:
         parent.forget_listing()
+        parent.removed.pop(name, None)
         child = parent.children.get(name)
         below = child.descendants() if isinstance(child, DirectoryNode) else ()
         for node in () if child is None else (child, *below):
-            node.fresh_until = 0.0
+            node.fresh_until = node.own_until = 0.0
             if isinstance(node, DirectoryNode):
                 node.forget_listing()
                 node.absent.clear()
+                node.removed.clear()
                 node.has_marker = None
 
     def move(self, node: Node, parent: DirectoryNode, name: bytes) -> None:
         """Give *node* another name; the keys of files below a directory follow."""
         target = resolve(parent.location, name)
+        old_parent, old_name = node.parent, node.name
         self.table.move(node, parent, name)
+        if old_parent is not None:
+            self.note_removed(old_parent, old_name)
         if isinstance(node, FileNode):
             assert target.file_key is not None
             node.key = target.file_key
@@ -250,7 +275,8 @@ class Namespace:
             return child if is_local or (not force and self.is_fresh(child)) else None
         # Once is late enough where nobody can be asked, unless absence is never to be believed.
         since = 0.0 if self.is_cut_off and self.policy.negative_ttl_s else self._clock()
-        if not force and (parent.absent_until > since or parent.absent.get(name, 0.0) > since):
+        known_until = max(parent.absent_until, parent.absent.get(name, 0.0), parent.removed.get(name, 0.0))
+        if not force and known_until > since:
             resolve(parent.location, name)  # a name that can never be has an errno of its own
             raise NotFound(f"{parent.path()}: no entry {name!r}")
         return None
@@ -340,6 +366,11 @@ class Namespace:
         fresh_until: float,
     ) -> None:
         has_keys = bool(pages and (pages[0].objects or pages[0].prefixes))
+        child = parent.children.get(target.name)
+        if child is not None and child.own_until > fresh_until - self.policy.ttl_s:
+            is_there = bool(found) or has_keys
+            if not is_there or contradicts(child, None if has_keys else found[0]):
+                return  # from before this host's own change
         first = pages[0].objects[0] if pages and pages[0].objects else None
         node: Node
         if target.directory is not None and has_keys:
@@ -377,8 +408,7 @@ class Namespace:
 
     def _remember_absence(self, parent: DirectoryNode, name: bytes) -> None:
         now = self._clock()
-        if len(parent.absent) >= MAX_ABSENT:
-            parent.absent = {known: until for known, until in parent.absent.items() if until > now}
+        _drop_old(parent.absent, now)
         if len(parent.absent) < MAX_ABSENT:
             parent.absent[name] = now + self.policy.negative_ttl_s
 
@@ -392,6 +422,13 @@ class Namespace:
             directory, _ = self._listed.popitem(last=False)
             if not directory.is_being_read:
                 self.table.drop_cached(directory)
+
+
+def _drop_old(names: dict[bytes, float], now: float) -> None:
+    """Make room among so many remembered names."""
+    if len(names) >= MAX_ABSENT:
+        for name in [name for name, until in names.items() if until <= now]:
+            del names[name]
 
 
 def _shows_as_file(target: Target, stat: ObjectStat) -> bool:

@@ -68,6 +68,15 @@ def observe_absence(table: InodeTable, parent: DirectoryNode, name: bytes) -> No
         table.lose(child)
 
 
+def contradicts(node: Node, stat: ObjectStat | None) -> bool:
+    """Whether an answer says anything else of *node* than is known: that it is *stat*, None: a directory."""
+    if stat is None or not isinstance(node, FileNode):
+        return stat is not None or isinstance(node, FileNode)
+    stored = stored_attributes(stat)
+    differs = None not in (stored, node.attributes) and stored != node.attributes
+    return differs or not _is_same_content(node, stat)
+
+
 def observe_marker(directory: DirectoryNode, marker: ObjectStat | None) -> None:
     """Say what a whole listing, or a HEAD, shows of the directory's own marker."""
     directory.has_marker = marker is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,9 @@ from s3mount.data.descriptors import SpoolDescriptors
 from s3mount.data.job_journal import JobJournal
 from s3mount.data.spool import SpoolDir
 from s3mount.data.uploader import Uploader
+from s3mount.errors import NotFound
+from s3mount.fs.attributes import AttributeWriter
+from s3mount.fs.directories import DirectoryHandles
 from s3mount.fs.files import Files
 from s3mount.fs.jobs import Jobs
 from s3mount.fs.open_file import FileServices
@@ -49,6 +53,7 @@ class Host:
     jobs: Jobs
     renamer: Renamer
     files: Files
+    attributes: AttributeWriter
     tree: Tree
     open_files: OpenFiles
     namespace: Namespace
@@ -74,6 +79,40 @@ class Host:
         assert isinstance(node, FileNode)
         return node
 
+    async def write(self, path: str, body: bytes) -> FileNode:
+        """open(2) with O_CREAT and O_TRUNC, write(2), close(2)."""
+        above, _, name = path.rpartition("/")
+        parent = await self.directory(above)
+        try:
+            node = await self.file(path)
+            number, _ = await self.files.open(node, os.O_WRONLY | os.O_TRUNC, ME)
+        except NotFound:
+            node, number = await self.files.create(parent, name.encode(), 0o644, os.O_WRONLY, ME)
+        await self.files.write(number, 0, body)
+        await self.files.flush(number)
+        await self.files.release(number)
+        return node
+
+    async def read(self, path: str) -> bytes:
+        """open(2), read(2), close(2)."""
+        node = await self.file(path)
+        number, _ = await self.files.open(node, os.O_RDONLY, ME)
+        try:
+            return bytes(await self.files.read(number, 0, max(1, node.size)))
+        finally:
+            await self.files.release(number)
+
+    async def list(self, path: str = "") -> list[str]:
+        """Return the names in a directory in their order, as `ls` does."""
+        handles, names = DirectoryHandles(self.namespace), []
+        number = handles.open(await self.directory(path))
+        try:
+            while page := await handles[number].entries_from(len(names)):
+                names += [name.decode() for name, _ in page]
+        finally:
+            handles.release(number)
+        return sorted(names)
+
     async def rename(self, old: str, new: str, *, no_replace: bool = False) -> None:
         """rename(2)."""
         (above, _, name), (new_above, _, new_name) = old.rpartition("/"), new.rpartition("/")
@@ -91,7 +130,12 @@ class World:
 
     @asynccontextmanager
     async def host(
-        self, *, store: ObjectStore | None = None, single_copy_max: int = 10 * PART
+        self,
+        *,
+        store: ObjectStore | None = None,
+        single_copy_max: int = 10 * PART,
+        ttl_s: float = 0.0,
+        negative_ttl_s: float = 0.0,
     ) -> AsyncIterator[Host]:
         """Start a daemon; its jobs stop with the block."""
         checked = CheckedStore(store or self.store)
@@ -99,7 +143,12 @@ class World:
             namespace = Namespace(
                 checked,
                 InodeTable(Location("")),
-                NamePolicy(ttl_s=0, negative_ttl_s=0, attributes="list", list_shows_attributes=True),
+                NamePolicy(
+                    ttl_s=ttl_s,
+                    negative_ttl_s=negative_ttl_s,
+                    attributes="list",
+                    list_shows_attributes=True,
+                ),
             )
             cache = await stack.enter_async_context(
                 BlockCache.open(checked, Budget(1 << 20), block_size=4096, background_runs=2)
@@ -129,12 +178,13 @@ class World:
             journal = JobJournal(spool.journal)
             jobs = await stack.enter_async_context(Jobs.open(services, open_files, tree, journal))
             jobs.find()
+            errors = RecentErrors()
+            files = Files(services, open_files, defaults, SpoolDescriptors(10_000), errors, read_only=False)
             yield Host(
                 jobs=jobs,
                 renamer=Renamer(services, open_files, tree, jobs),
-                files=Files(
-                    services, open_files, defaults, SpoolDescriptors(10_000), RecentErrors(), read_only=False
-                ),
+                files=files,
+                attributes=AttributeWriter(services, open_files, files, defaults, read_only=False),
                 tree=tree,
                 open_files=open_files,
                 namespace=namespace,

@@ -11,7 +11,8 @@ import itertools
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -105,6 +106,8 @@ class MemoryStore:
         self.ignores = frozenset(ignores)
         self.calls: list[Call] = []
         self._objects: dict[str, _Stored] = {}
+        self._listed: dict[str, _Stored] = {}
+        self._late: set[str] = set()
         self._uploads: dict[str, _Upload] = {}
         self._numbers = itertools.count(1)
 
@@ -120,7 +123,7 @@ class MemoryStore:
 
     def stat(self, key: str) -> ObjectStat:
         """Describe an object."""
-        return self._stat(key, with_headers=True)
+        return _stat(key, self._objects[key], with_headers=True)
 
     def store(self, key: str, body: bytes, headers: ObjectHeaders | None = None) -> ObjectStat:
         """Store an object, as another client would."""
@@ -131,6 +134,16 @@ class MemoryStore:
         """Remove an object, as another client would."""
         del self._objects[key]
 
+    @contextmanager
+    def lagging(self, *, head: bool = False) -> Iterator[None]:
+        """While the block runs, LIST (*head*: and HEAD) answers what it would have when it began."""
+        self._late = {"list_page", "head"} if head else {"list_page"}
+        self._listed = dict(self._objects)
+        try:
+            yield
+        finally:
+            self._late = set()
+
     def uploads(self) -> list[MultipartUpload]:
         """Return the unfinished uploads."""
         return [MultipartUpload(upload.key, name, upload.begun_ns) for name, upload in self._uploads.items()]
@@ -139,10 +152,12 @@ class MemoryStore:
 
     async def head(self, key: str, *, checksum: bool = False) -> ObjectStat:
         call = await self._begin("head", key)
-        self._need(key)
-        stat = self._stat(key, with_headers=True)
+        stored = self._shown("head").get(key)
+        if stored is None:
+            raise NotFound(key)
+        stat = _stat(key, stored, with_headers=True)
         if checksum and "head_checksum" not in self.ignores:
-            stat = replace(stat, crc32=self._objects[key].crc32)
+            stat = replace(stat, crc32=stored.crc32)
         await self.after(call)
         return stat
 
@@ -375,16 +390,8 @@ class MemoryStore:
         begun.parts[number] = (etag, data)
         return PartTag(number, etag, len(data), crc32_text(zlib.crc32(data)))
 
-    def _stat(self, key: str, *, with_headers: bool) -> ObjectStat:
-        stored = self._objects[key]
-        return ObjectStat(
-            key=key,
-            size=len(stored.body),
-            etag=stored.etag,
-            last_modified_ns=stored.modified_ns,
-            headers=stored.headers if with_headers else None,
-            storage_class=stored.headers.storage_class,
-        )
+    def _shown(self, method: str) -> dict[str, _Stored]:
+        return self._listed if method in self._late else self._objects
 
     def _list(
         self, prefix: str, delimiter: str, token: str | None, start_after: str | None, limit: int
@@ -399,7 +406,8 @@ class MemoryStore:
         prefixes: list[str] = []
         last = ""
         truncated = False
-        for key in sorted(self._objects, key=place):
+        listed = self._shown("list_page")
+        for key in sorted(listed, key=place):
             if not key.startswith(prefix):
                 continue
             rest, cut, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
@@ -413,7 +421,7 @@ class MemoryStore:
             if cut:
                 prefixes.append(shown)
             else:
-                objects.append(self._stat(key, with_headers=self.list_metadata))
+                objects.append(_stat(key, listed[key], with_headers=self.list_metadata))
             last = shown
         return ListPage(
             objects=tuple(objects),
@@ -423,6 +431,17 @@ class MemoryStore:
             echoed_prefix=prefix,
             key_count=len(objects) + len(prefixes),
         )
+
+
+def _stat(key: str, stored: _Stored, *, with_headers: bool) -> ObjectStat:
+    return ObjectStat(
+        key=key,
+        size=len(stored.body),
+        etag=stored.etag,
+        last_modified_ns=stored.modified_ns,
+        headers=stored.headers if with_headers else None,
+        storage_class=stored.headers.storage_class,
+    )
 
 
 def _bytes_of(body: Body) -> bytes:
