@@ -42,6 +42,11 @@ class Fsyncs:
         self._real = os.fsync
         monkeypatch.setattr(os, "fsync", self._fsync)
 
+    async def until_held(self) -> None:
+        """Wait until one is held up, and every task waits: a thread may take its time to get there."""
+        assert await trio.to_thread.run_sync(self.is_holding.wait, 60), "no fsync came"
+        await wait_all_tasks_blocked()
+
     def _fsync(self, fd: int) -> None:
         name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
         kind = "data" if name.endswith(".data") else "log" if name.endswith("-wal") else "directory"
@@ -122,7 +127,7 @@ def test_what_was_safe_is_called_unsafe_for_good_before_it_changes(path: Path, f
         fsyncs.held = "log"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.write, 0, b"next")
-            await wait_all_tasks_blocked()
+            await fsyncs.until_held()
             assert content(file) == b"safe"
             assert only_record(path).state is SpoolState.WRITING
             fsyncs.may_go_on.set()
@@ -178,7 +183,7 @@ def test_a_file_that_was_sent_is_not_missed_after_a_power_cut(path: Path, fsyncs
         fsyncs.held = "log"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.discard)
-            await trio.to_thread.run_sync(fsyncs.is_holding.wait, 60)
+            await fsyncs.until_held()
             assert (fsyncs.names, len(data_files(path))) == (["log"], 1)
             fsyncs.may_go_on.set()
         assert data_files(path) == []
@@ -245,7 +250,7 @@ def test_a_write_during_the_fsync_is_in_it_or_marks_the_file_again(path: Path, f
         fsyncs.held = "data"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.queue)
-            await wait_all_tasks_blocked()
+            await fsyncs.until_held()
             await file.write(5, b" second")
             fsyncs.may_go_on.set()
         record = only_record(path)
@@ -264,7 +269,7 @@ def test_two_who_make_a_file_safe_do_not_mix(path: Path, fsyncs: Fsyncs) -> None
         fsyncs.held = "data"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.queue)
-            await wait_all_tasks_blocked()
+            await fsyncs.until_held()
             nursery.start_soon(file.conflict, "changed elsewhere")
             await wait_all_tasks_blocked()
             fsyncs.may_go_on.set()
@@ -282,7 +287,7 @@ def test_a_file_is_not_closed_under_an_fsync(path: Path, fsyncs: Fsyncs) -> None
         fsyncs.held = "data"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(file.queue)
-            await wait_all_tasks_blocked()
+            await fsyncs.until_held()
             nursery.start_soon(file.discard)
             await wait_all_tasks_blocked()
             assert len(data_files(path)) == 1
