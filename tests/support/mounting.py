@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from s3mount import runtime
 from tests.support.processes import running
 from tests.support.servers import Server
 
@@ -207,6 +208,9 @@ class Mount:
     def _clean_up(self) -> None:
         self._end()
         subprocess.run(["umount", "-l", str(self.path)], capture_output=True)
+        # How a mount ended that did not end well is kept for whoever asks; here nobody will.
+        if (found := runtime.find(str(self.path), os.geteuid())) is not None:
+            runtime.forget(*found)
 
 
 class Watchdog:
