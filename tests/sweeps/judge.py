@@ -132,6 +132,7 @@ def _judge_rename_file(run: Run) -> None:
 
 
 def _judge_rename_directory(run: Run) -> None:
+    """By now nothing goes on in the background: the tree is whole, at one name."""
     failed = any(one["errno"] for one in run.named("rename"))
     expected = {path: run.old(path) for path in PREPARED[run.program]}
     moved = {f"f{path[1:]}": data for path, data in expected.items()}
@@ -140,6 +141,8 @@ def _judge_rename_directory(run: Run) -> None:
             run.complain(f"{path} does not hold what it should", len(data))
     if not failed and run.objects != moved:
         run.complain(f"rename returned 0, and there are {sorted(run.objects)}", 1)
+    if run.objects not in (expected, moved):
+        run.complain(f"the tree is not whole at one name: {sorted(run.objects)}")
     for path, data in expected.items():
         if path not in run.objects and f"f{path[1:]}" not in run.objects:
             run.complain(f"{path} is lost", len(data))
