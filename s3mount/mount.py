@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -69,6 +69,7 @@ from s3mount.store.checked import CheckedStore
 from s3mount.store.client import ClientOptions, Connections, build_client
 from s3mount.store.conditional import ConditionalStore
 from s3mount.store.facts import PROBE_S, FactFile, find_out, warn_of_ignorance
+from s3mount.store.limits import Limits
 from s3mount.store.preflight import check
 from s3mount.store.s3 import S3Store
 
@@ -164,6 +165,7 @@ class OpenedStore:
     """Counts; a store that is no server's has none."""
     requests_by_process: Callable[[], list[ProcessRequests]] = list
     renew_credentials: Callable[[], Awaitable[bool]] = _has_none
+    limits: Limits = field(default_factory=Limits)
 
 
 @asynccontextmanager
@@ -191,6 +193,7 @@ async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
                 s3.requests,
                 s3.requests_by_process,
                 s3.renew_credentials,
+                s3.limits,
             )
     finally:
         s3.close()
@@ -334,6 +337,9 @@ def _settings(
             "memory": fs.budget.resize,
             "spool-cap": partial(setattr, space, "cap_bytes"),
             "spool-free": partial(setattr, space, "free_floor_bytes"),
+            "upload-limit": opened.limits.upload.set_rate,
+            "download-limit": opened.limits.download.set_rate,
+            "requests-limit": opened.limits.requests.set_rate,
         },
         forget=partial(forget_below, fs.namespace, forget_attributes, "/"),
         renew=opened.renew_credentials,
@@ -503,6 +509,9 @@ def client_options(config: MountConfig) -> ClientOptions:
         read_timeout_s=config.read_timeout_s,
         deadline_s=config.operation_timeout_s,
         attempts=config.attempts,
+        upload_limit=config.upload_limit,
+        download_limit=config.download_limit,
+        requests_limit=config.requests_limit,
         connections=Connections(
             get=config.download_concurrency,
             background_get=config.download_concurrency,

@@ -12,9 +12,9 @@ from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
 _DESCRIPTION = """\
-Change options of a running mount: log-level, ttl, negative-ttl, memory, spool-cap, spool-free. All that are \
-given are changed, or none. `none` takes a cap away. It lasts until the mount ends, or until its \
-configuration is read again.
+Change options of a running mount: log-level, ttl, negative-ttl, memory, spool-cap, spool-free, \
+upload-limit, download-limit, requests-limit. All that are given are changed, or none. `none` takes a cap \
+or a limit away. It lasts until the mount ends, or until its configuration is read again.
 
 --reload does what SIGHUP does: credentials are looked for again (the file of a profile, for example), and \
 the configuration that `s3mount mount --config` named is read again. What cannot be changed is named.
@@ -22,7 +22,7 @@ the configuration that `s3mount mount --config` named is read again. What cannot
 _EXAMPLES = """\
 examples:
   s3mount set ~/photos ttl=1m log-level=debug
-  s3mount set ~/photos memory=256M spool-cap=none
+  s3mount set ~/photos memory=256M upload-limit=none
   s3mount set ~/photos --reload
 """
 _CODES = f"""\

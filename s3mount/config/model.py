@@ -87,6 +87,9 @@ class MountConfig:
     metadata_concurrency: int
     connect_timeout_s: float
     read_timeout_s: float
+    upload_limit: int | None
+    download_limit: int | None
+    requests_limit: int | None
     attempts: int
     operation_timeout_s: float
     drain_timeout_s: float
@@ -136,12 +139,18 @@ class MountConfig:
         yield from _within("--part-size", self.part_size, 5 * MIB, 5 * GIB)
         yield from _within("--memory", self.memory_bytes, max(16 * MIB, 8 * self.block_size), 1 << 50)
         yield from _within("--read-ahead", self.read_ahead_bytes, 0, self.memory_bytes)
+        for name, limit in (("upload", self.upload_limit), ("download", self.download_limit)):
+            if limit is not None:
+                # Deadlines allow for 512 KiB a second: whoever waits at the limit is to meet them.
+                yield from _within(f"--{name}-limit", limit, 1 * MIB, 1 << 50)
         if self.spool_cap_bytes is not None:
             yield from _within("--spool-cap", self.spool_cap_bytes, 1 * MIB, 1 << 62)
 
     def _check_counts(self) -> Iterator[StartupError]:
         for name in ("download-concurrency", "upload-concurrency", "metadata-concurrency"):
             yield from _between(f"--{name}", getattr(self, name.replace("-", "_")), 1, 256)
+        if self.requests_limit is not None:
+            yield from _between("--requests-limit", self.requests_limit, 10, 1_000_000)
         yield from _between("--attempts", self.attempts, 1, 100)
         yield from _between("--max-cached-names", self.max_cached_names, 1000, 100_000_000)
         for name in ("connect-timeout", "read-timeout", "operation-timeout"):

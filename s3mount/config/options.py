@@ -460,6 +460,32 @@ OPTIONS: tuple[Option, ...] = (
     _number("download-concurrency", SPEED, 8, "GETs at once."),
     _number("upload-concurrency", SPEED, 4, "PUTs and parts at once, each with --part-size on its way."),
     _number("metadata-concurrency", SPEED, 16, "HEADs, LISTs, copies and deletes at once."),
+    _size(
+        "upload-limit",
+        "upload_limit",
+        SPEED,
+        None,
+        "The most to send, in bytes a second, at least 1M. A request that is larger than a second's bytes "
+        "goes as a whole, and the next waits.",
+        default_text="no limit",
+    ),
+    _size(
+        "download-limit",
+        "download_limit",
+        SPEED,
+        None,
+        "The same for what is read; read-ahead waits for readers.",
+        default_text="no limit",
+    ),
+    _named(
+        "requests-limit",
+        SPEED,
+        "The most requests to begin in a second, at least 10.",
+        _count,
+        default=None,
+        metavar="N",
+        default_text="no limit",
+    ),
     _time("connect-timeout", "connect_timeout_s", SPEED, 5.0, "For the server to accept a connection."),
     _time("read-timeout", "read_timeout_s", SPEED, 30.0, "For the next bytes of an answer."),
     _number(

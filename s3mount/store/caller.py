@@ -16,6 +16,7 @@ from s3mount.core.retries import Fault
 from s3mount.errors import FsError, StoreTimeout
 from s3mount.store.breaker import CircuitBreaker
 from s3mount.store.exchange import Exchange
+from s3mount.store.limits import Limits
 from s3mount.store.lost_answers import Tries
 from s3mount.store.request_counts import RequestCounts
 from s3mount.store.retry import Retrier, fault_of
@@ -43,7 +44,8 @@ class Caller:
     """Carries calls out.
 
     Args:
-        timeout_s: for a whole call, its repetitions included; what it moves adds to that.
+        timeout_s: for a whole call, its repetitions included; what it moves adds to that, and so does what it
+            waits at *limits*.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Caller:
         *,
         timeout_s: float,
         repairs: Sequence[Repair] = (),
+        limits: Limits | None = None,
     ) -> None:
         self._retrier = retrier
         self._turns = turns
         self._breaker = breaker
         self._timeout_s = timeout_s
         self._repairs = repairs
+        self._limits = limits or Limits()
         self._probe_limiter = trio.CapacityLimiter(1)
         self._probe_turns = Turns(1)
         #: What has become of all requests so far.
@@ -80,6 +84,8 @@ class Caller:
         Cancel: returns at once; the connection is ended, and its thread with it.
         Raises: what *call* raises, translated; StoreTimeout.
         """
+        await self._limits.download.enter(size, background=background)
+        await self._limits.requests.enter(1, background=background)
         return await self._call(
             operation, key, call, limiter, size=size, background=background, must_end=False, settle=None
         )
@@ -92,14 +98,17 @@ class Caller:
         limiter: trio.CapacityLimiter,
         *,
         size: int = 0,
+        sends: int = 0,
         settle: Settle[T] | None = None,
     ) -> T:
-        """Run *call*, which sends or has the server move *size* bytes.
+        """Run *call*, which sends or has the server move *size* bytes, *sends* of them from here.
 
         Cancel: an attempt that has begun ends first, or nobody would know what it did; but not beyond
         the deadline, its caller's included.
         Raises: as :meth:`read`. After StoreTimeout and StoreUnavailable it may yet have been carried out.
         """
+        await self._limits.upload.enter(sends)
+        await self._limits.requests.enter(1)
         return await self._call(
             operation, key, call, limiter, size=size, background=False, must_end=True, settle=settle
         )

@@ -66,6 +66,7 @@ class ClientOptions:
         deadline_s: longest time for a whole call, retries included, and a second more for each 512 KiB that
             it moves; the one guard against a server that takes or sends a byte now and then.
         attempts: tries of a request that fails on the way, the first included.
+        upload_limit: bytes a second, and so *download_limit*; *requests_limit* calls; None: no limit.
     """
 
     bucket: str
@@ -83,6 +84,9 @@ class ClientOptions:
     deadline_s: float = 120.0
     attempts: int = 4
     connections: Connections = field(default_factory=Connections)
+    upload_limit: int | None = None
+    download_limit: int | None = None
+    requests_limit: int | None = None
 
 
 def build_client(options: ClientOptions) -> Any:

@@ -37,6 +37,7 @@ from s3mount.store.deletes import delete_keys
 from s3mount.store.etags import quoted
 from s3mount.store.fields import header_fields, stat_of_head, write_answer
 from s3mount.store.hooks import metadata_in_list, page_of
+from s3mount.store.limits import Gate, Limits
 from s3mount.store.lost_answers import LostAnswers
 from s3mount.store.ranged_get import RangedGet
 from s3mount.store.retry import Retrier
@@ -83,6 +84,10 @@ class S3Store:
         self._upload_limiter = trio.CapacityLimiter(options.connections.upload)
         self._meta_limiter = trio.CapacityLimiter(options.connections.meta)
         self._breaker = breaker or CircuitBreaker(client.meta.endpoint_url)
+        #: Bytes and requests a second; may be changed at any time.
+        self.limits = Limits(
+            Gate(options.upload_limit), Gate(options.download_limit), Gate(options.requests_limit)
+        )
         self._turns = Turns(options.connections.total)
         self._caller = Caller(
             Retrier(RetryPolicy(options.attempts)),
@@ -90,6 +95,7 @@ class S3Store:
             self._breaker,
             timeout_s=options.deadline_s,
             repairs=_repairs(client),
+            limits=self.limits,
         )
 
     def close(self) -> None:
@@ -362,7 +368,9 @@ class S3Store:
     ) -> Awaitable[T]:
         """Write what carries a checksum that the server may refuse."""
         send = functools.partial(self._checksums.call, call)
-        return self._caller.write(operation, key, send, self._upload_limiter, size=size, settle=settle)
+        return self._caller.write(
+            operation, key, send, self._upload_limiter, size=size, sends=size, settle=settle
+        )
 
     def _list(self, **parameters: Any) -> ListPage:
         with metadata_in_list(self._list_metadata):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,19 @@ def test_credentials_are_looked_for_again(make_mount: MakeMount, minio: Server, 
     done = s3mount("set", mount.path, "--reload")
     assert done.stdout == "s3mount: other credentials were found, and are used from now on\n"
     assert os.listdir(mount.path) == []
+
+
+def test_limits_hold_and_can_be_lifted(make_mount: MakeMount, minio: Server) -> None:
+    """Sending and reading take as long as the limit says, in the whole; without one they do not wait."""
+    mount = make_mount(minio, None, "--upload-limit=2M", "--download-limit=2M", "--part-size=5M")
+    began = time.monotonic()
+    (mount.path / "first").write_bytes(os.urandom(4 << 20))
+    (mount.path / "second").write_bytes(b"x")
+    # The second begins when the first has been paid for: 4 MiB less the second that may go at once.
+    assert time.monotonic() - began >= 1.0
+    assert s3mount("evict", mount.path).exit_code == 0
+    assert len((mount.path / "first").read_bytes()) == 4 << 20
+    assert (mount.path / "second").read_bytes() == b"x"
+    answer = changed(mount, "upload-limit=none", "download-limit=5M", "requests-limit=100")
+    assert [one["now"] for one in answer["changed"]] == ["none", "5 MiB", "100"]
+    (mount.path / "third").write_bytes(os.urandom(4 << 20))
