@@ -66,6 +66,30 @@ def test_after_a_boot_an_ordinary_user_reads_and_a_killed_mount_is_back(tmp_path
     assert "/srv/photos was a dead mount and is cleaned up\n" in said
 
 
+def test_a_mount_that_hangs_is_ended_by_the_watchdog_and_is_back(tmp_path: Path, base: Path) -> None:
+    """Even one that takes no signal but SIGKILL."""
+    with killable_minio(tmp_path / "server") as killable:
+        bucket = killable.server.fresh_bucket()
+        killable.server.client().put_object(Bucket=bucket, Key="sea.txt", Body=b"waves")
+        said = machine_of(killable, base, bucket, 'operation-timeout = "3s"').boot(
+            WAIT_FOR_MOUNT
+            + """
+            mkdir -p /run/systemd/system/s3mount@.service.d
+            printf '[Service]\\nWatchdogSec=12s\\n' > /run/systemd/system/s3mount@.service.d/short.conf
+            systemctl daemon-reload
+            systemctl restart s3mount@photos
+            kill -STOP $(systemctl show -p MainPID --value s3mount@photos)
+            sh -c 'until test "$(systemctl show -p NRestarts --value s3mount@photos)" = 1; do sleep 0.2; done'
+            """
+            + WAIT_FOR_MOUNT
+            + """
+            test "$(cat /srv/photos/sea.txt)" = waves
+            journalctl -u s3mount@photos -o cat
+            """
+        )
+    assert "s3mount@photos.service: Watchdog timeout (limit 12s)!" in said
+
+
 def test_a_shutdown_uploads_what_is_pending(tmp_path: Path, base: Path) -> None:
     """500 MB of it, and nothing is left in the spool."""
     with killable_minio(tmp_path / "server") as killable:
