@@ -76,7 +76,9 @@ class RangedGet:
             asked["Range"] = f"bytes={span.start}-{span.stop - 1}"
         answer = self._client.get_object(Bucket=self._bucket, Key=self._key, **asked)
         length: int | None = answer.get("ContentLength")
-        if answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
+        is_part = answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+        # A 200 needs none; one that says it is something else than the whole is not believed.
+        if is_part or answer.get("ContentRange") is not None:
             answered, total = parse_content_range(answer.get("ContentRange")) or (None, None)
         else:
             answered, total = (None if length is None else ByteRange(0, length)), length
