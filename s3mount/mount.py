@@ -42,10 +42,10 @@ from s3mount.data.uploader import Uploader
 from s3mount.errors import FsError, StartupError
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import Files
 from s3mount.fs.hidden import HiddenFiles
 from s3mount.fs.jobs import Jobs
-from s3mount.fs.open_file import FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Defaults
 from s3mount.fs.recent_errors import RecentErrors

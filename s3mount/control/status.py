@@ -35,8 +35,9 @@ from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget, Use
 from s3mount.data.spool import SpoolDir
 from s3mount.errors import FsError
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.jobs import Jobs
-from s3mount.fs.open_file import FileServices, OpenFile
+from s3mount.fs.open_file import OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.xattrs import sent_bytes

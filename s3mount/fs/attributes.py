@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from s3mount.core.attributes import Attributes, to_metadata
 from s3mount.core.objects import ObjectHeaders
 from s3mount.errors import NotFound, ReadOnly
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import Files
-from s3mount.fs.open_file import FileServices, OpenFile, stat_of
+from s3mount.fs.open_file import OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Defaults, permission_bits
+from s3mount.fs.publishing import stat_of
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import observe_marker
 

@@ -23,7 +23,8 @@ from s3mount.errors import (
     ReadOnly,
     StaleObject,
 )
-from s3mount.fs.open_file import Buffer, FileServices, OpenFile
+from s3mount.fs.file_services import FileServices
+from s3mount.fs.open_file import Buffer, OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.openers import can_still_write
 from s3mount.fs.ownership import Caller, Defaults, new_attributes

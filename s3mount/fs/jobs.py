@@ -17,7 +17,7 @@ import trio
 from s3mount.core.rename_job import JobPhase, after_failure
 from s3mount.data.job_journal import JobJournal, JobRecord, JobSummary
 from s3mount.errors import FsError, InProgress, StoreError, collapsed
-from s3mount.fs.open_file import FileServices
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.rename_job import Progress, RenameJob
 from s3mount.fs.rename_tree import MovingTree, Place, find_place

@@ -8,52 +8,29 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import trio
 
 from s3mount.core.attributes import Attributes, from_metadata, to_metadata, without_checksums
-from s3mount.core.conflicts import key_beside
 from s3mount.core.content_types import for_key
 from s3mount.core.filestate import FileEvent, FileState, advance
-from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteAnswer, WriteCondition
+from s3mount.core.objects import ByteRange, ObjectHeaders, ObjectStat, WriteCondition
 from s3mount.core.readahead import Readahead
-from s3mount.core.spool_record import SpoolRecord, SpoolState
-from s3mount.data.block_cache import BlockCache
+from s3mount.core.spool_record import SpoolRecord
 from s3mount.data.reader import ObjectReader
-from s3mount.data.spool import SpoolDir, SpoolFile
-from s3mount.data.uploader import Uploader
-from s3mount.errors import ConditionFailed, FsError, NotFound, StaleObject
-from s3mount.fs.upload_queue import UploadQueue
+from s3mount.data.spool import SpoolFile
+from s3mount.errors import ConditionFailed, FsError, NotFound
+from s3mount.fs.file_services import FileServices
+from s3mount.fs.publishing import Publication
 from s3mount.meta.inodes import FileNode
-from s3mount.meta.namespace import Namespace
 from s3mount.meta.observations import stored_attributes
-from s3mount.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
 Buffer = bytes | memoryview
-
-
-@dataclass(frozen=True)
-class FileServices:
-    """What open files work with."""
-
-    store: ObjectStore
-    namespace: Namespace
-    cache: BlockCache
-    spool_dir: SpoolDir
-    uploader: Uploader
-    queue: UploadQueue
-    new_readahead: Callable[[], Readahead]
-    on_conflict: Literal["fail", "overwrite", "keep-both"] = "fail"
-    write_back_s: float | None = None
-    """How long after a close its upload begins; None: the close waits for it."""
 
 
 class OpenFile:
@@ -81,11 +58,17 @@ class OpenFile:
         self.error: FsError | None = None
         self._in_background: trio.CancelScope | None = None
         self._services = services
+        self._publication = Publication(services, self)
 
     @property
     def is_unsent(self) -> bool:
         """Whether the spool has what the bucket has not."""
         return self.state is not FileState.CLEAN
+
+    @property
+    def is_in_background(self) -> bool:
+        """Whether the upload that is under way is one that no program waits for."""
+        return self._in_background is not None
 
     @property
     def is_waiting(self) -> bool:
@@ -104,7 +87,7 @@ class OpenFile:
         Raises: StaleObject, what the store raises.
         """
         if self.spool is not None:
-            return await self.spool.read(_within(span, self.spool.size), self._fetch_base)
+            return await self.spool.read(_within(span, self.spool.size), self.fetch_base)
         if handle.reader is None:
             return b""
         return await handle.reader.read(span, handle.readahead)
@@ -153,7 +136,7 @@ class OpenFile:
         """Bring every byte of the object here: it is about to go from the bucket, and readers stay."""
         async with self.lock:
             spool = await self._open_spool()
-            await spool.fill(self._fetch_base)
+            await spool.fill(self.fetch_base)
 
     async def drop_changes(self) -> None:
         """Forget that bytes are unsent: the file has no name any more. Readers keep them."""
@@ -179,7 +162,7 @@ class OpenFile:
             # Whatever the background met, the caller is told now how it stands.
             self.error = None
             if self.is_unsent and self.spool is not None:
-                await self._upload(self.spool, self.node.key, self.write_condition())
+                await self._publication.publish(self.spool, self.node.key, self.write_condition())
 
     async def upload_in_background(self) -> None:
         """As :meth:`upload`, but gives way to who wants to change the file, and keeps the error for a close.
@@ -191,7 +174,7 @@ class OpenFile:
                 if self.spool is None or not self.is_waiting:
                     return  # written to again, sent, or unlinked
                 try:
-                    await self._upload(self.spool, self.node.key, self.write_condition())
+                    await self._publication.publish(self.spool, self.node.key, self.write_condition())
                 except FsError as exc:
                     self.error = exc
         self._in_background = None
@@ -219,7 +202,7 @@ class OpenFile:
     async def _put_off(self) -> None:
         if self.spool is None or self.state is not FileState.DIRTY:
             return
-        await self._keep(self.spool)
+        await self._publication.keep(self.spool)
         if self.spool.poison is not None:
             raise self.spool.poison
         self.state = advance(self.state, FileEvent.QUEUE)
@@ -233,7 +216,7 @@ class OpenFile:
         """
         assert self.spool is not None
         condition = WriteCondition() if replaced is None else WriteCondition(if_match=replaced.etag)
-        await self._upload(self.spool, key, condition)
+        await self._publication.publish(self.spool, key, condition)
 
     def take_over(self, spool: SpoolFile, record: SpoolRecord) -> None:
         """Begin as a file that an earlier mount has left in the spool, to be sent."""
@@ -278,7 +261,7 @@ class OpenFile:
     def check_conflict(self) -> None:
         """Raise ConditionFailed if what was written here has lost against somebody else's object."""
         if self.state is FileState.CONFLICT:
-            raise ConditionFailed(f"{self.node.key} was changed elsewhere; {self._kept_at()}")
+            raise ConditionFailed(f"{self.node.key} was changed elsewhere; {self.kept_at()}")
 
     def check_refused(self) -> None:
         """Raise what refused a write that changed nothing, so that no upload will say so."""
@@ -290,122 +273,13 @@ class OpenFile:
         if self.is_displaced:
             raise ConditionFailed(f"{self.node.key} was changed elsewhere; open it again")
 
-    def _kept_at(self) -> str:
+    def kept_at(self) -> str:
+        """Return words that say where the bytes are, for a conflict's error."""
         return "" if self.spool is None else f"what was written here is in {self.spool.path}"
 
     def write_condition(self) -> WriteCondition:
         """Return what must hold of the key for the upload not to undo somebody else's work."""
         return _condition_over(self.base, self.node.key) if self.condition is None else self.condition
-
-    async def _upload(self, spool: SpoolFile, key: str, condition: WriteCondition) -> None:
-        if spool.poison is not None:
-            await self._park(spool, spool.poison)
-            raise spool.poison
-        node, services = self.node, self._services
-        self.state = advance(self.state, FileEvent.BEGIN)
-        parent, name = node.parent, node.name
-        try:
-            await spool.fill(self._fetch_base)
-            headers = await self.pending_headers(key)
-            if spool.is_edited:
-                # From here on there is one version only: a crash must not leave two that were being sent.
-                await spool.make_durable(SpoolState.QUEUED, key=key, headers=headers, condition=condition)
-            if parent is not None:
-                services.namespace.note_change(parent, name, adds_or_removes=False)
-            node.may_be_stored = True
-            answer = await self._publish(key, spool, headers, condition)
-        except (ConditionFailed, StaleObject) as exc:
-            await self._lose(spool, key, exc)
-            return
-        except BaseException as exc:
-            self.state = advance(self.state, FileEvent.REFUSED)
-            await self._keep_for_later(spool, exc)
-            raise
-        spool.sent(answer.etag)
-        self.state = advance(self.state, FileEvent.SENT)
-        if self.failures:
-            log.info("%s is in the bucket now, after %d failed tries", node.path(), self.failures)
-            self.failures = 0
-        stat = stat_of(key, spool.size, answer, headers)
-        self.published(stat)
-        if parent is not None:
-            services.namespace.note_change(parent, name, adds_or_removes=False)
-        if stat.size <= services.cache.block_size:
-            # The kernel drops its pages of a file that was written: its time has changed.
-            with suppress(FsError):
-                services.cache.keep(stat, await spool.read(ByteRange(0, stat.size), self._fetch_base))
-
-    async def _publish(
-        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
-    ) -> WriteAnswer:
-        """Send the file.
-
-        Raises: ConditionFailed (somebody else's object is there), what the store raises.
-        """
-        try:
-            return await self._send(key, spool, headers, condition)
-        except ConditionFailed:
-            if self._services.on_conflict != "overwrite":
-                raise
-        log.warning("%s was changed elsewhere, and is overwritten", self.node.path())
-        return await self._send(key, spool, headers, WriteCondition())
-
-    async def _send(
-        self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
-    ) -> WriteAnswer:
-        spool.begin_upload(key, headers, condition)
-        return await self._services.uploader.upload(
-            key, spool, headers, condition=condition, ledger=spool.ledger
-        )
-
-    async def _lose(self, spool: SpoolFile, key: str, reason: FsError) -> None:
-        """Leave the name to somebody else's object. What was written here stays, where the option says.
-
-        Raises: ConditionFailed, unless both are in the bucket now.
-        """
-        node = self.node
-        beside = await self._store_beside(spool, key) if self._services.on_conflict == "keep-both" else None
-        if beside is None:
-            self.state = advance(self.state, FileEvent.CONFLICT)
-            with trio.CancelScope(shield=True):
-                try:
-                    await spool.conflict(str(reason))
-                except FsError as exc:
-                    self._not_noted(spool, exc)
-            log.error(
-                "%s was changed elsewhere (%s); what was written here is in %s",
-                node.path(),
-                reason,
-                spool.path,
-            )
-        else:
-            spool.sent()
-            self.state = advance(self.state, FileEvent.SENT)
-            log.warning("%s was changed elsewhere; this host's version is %s", node.path(), beside)
-        self.is_displaced = True
-        node.is_local = False
-        namespace = self._services.namespace
-        if (parent := node.parent) is not None:
-            namespace.note_change(parent, node.name)
-            namespace.expire(node)
-            namespace.table.unlink(node)
-            namespace.note_change(parent, node.name)
-        if beside is None:
-            raise ConditionFailed(f"{key} was changed elsewhere; {self._kept_at()}") from reason
-
-    async def _store_beside(self, spool: SpoolFile, key: str) -> str | None:
-        """Upload under a name beside *key*; return that key, None where it cannot be done."""
-        beside = key_beside(key, socket.gethostname(), time.time_ns())
-        try:
-            await spool.fill(self._fetch_base)
-            headers = await self.pending_headers(key)
-            await self._services.uploader.upload(
-                beside, spool, headers, condition=WriteCondition(if_none_match=True)
-            )
-        except FsError as exc:
-            log.warning("%s cannot be stored beside the other version (%s)", self.node.path(), exc)
-            return None
-        return beside
 
     async def keep_unsent(self) -> None:
         """Make safe what is unsent: the mount ends. What cannot be is logged."""
@@ -413,66 +287,9 @@ class OpenFile:
             if self.spool is None or self.state is not FileState.DIRTY:
                 return  # every other state is in the journal already
             try:
-                await self._keep(self.spool)
+                await self._publication.keep(self.spool)
             except FsError as exc:
-                self._not_noted(self.spool, exc)
-
-    async def _keep(self, spool: SpoolFile, failure: BaseException | None = None) -> None:
-        """Make file and row safe from a power cut: it is to be sent, or, poisoned, waits for the user.
-
-        Raises: NoSpace; FsError.
-        """
-        if spool.poison is None:
-            key = self.node.key
-            try:
-                await spool.make_durable(
-                    SpoolState.QUEUED,
-                    key=key,
-                    headers=await self.pending_headers(key),
-                    condition=self.write_condition(),
-                    cause="" if failure is None else str(failure),
-                    is_failure=isinstance(failure, Exception),
-                )
-            except FsError:
-                if spool.poison is None:
-                    raise
-        if spool.poison is not None:
-            await self._park(spool, spool.poison)
-
-    async def _keep_for_later(self, spool: SpoolFile, failure: BaseException) -> None:
-        """Let the spool file, the only copy of what was written, outlive this process, and be sent again."""
-        is_cancelled = not isinstance(failure, Exception)
-        path = self.node.path()
-        if not is_cancelled:
-            self.failures += 1
-            if self._in_background is None:
-                log.error("upload of %s failed (%s); its bytes are in %s", path, failure, spool.path)
-            elif self.failures == 1:
-                log.warning("%s is not in the bucket yet (%s); it is tried again", path, failure)
-            else:
-                log.debug("%s is not in the bucket yet (%s)", path, failure)
-        with trio.CancelScope(shield=True):
-            try:
-                await self._keep(spool, failure)
-            except FsError as exc:
-                self._not_noted(spool, exc)
-        if spool.poison is None and (self._in_background is None or not is_cancelled):
-            self._services.queue.put(self, is_failure=not is_cancelled)
-
-    async def _park(self, spool: SpoolFile, cause: FsError) -> None:
-        with trio.CancelScope(shield=True):
-            try:
-                await spool.park(str(cause))
-            except FsError as exc:
-                self._not_noted(spool, exc)
-
-    def _not_noted(self, spool: SpoolFile, failure: FsError) -> None:
-        log.error(
-            "%s: its bytes are in %s, and what they are could not be noted: %s",
-            self.node.path(),
-            spool.path,
-            failure,
-        )
+                self._publication.not_noted(self.spool, exc)
 
     def published(self, stat: ObjectStat) -> None:
         """Take *stat*, made from a write's answer, as what the bucket has now."""
@@ -540,7 +357,8 @@ class OpenFile:
                 self.spool = await self._services.spool_dir.create(self.node.key, self.base)
         return self.spool
 
-    async def _fetch_base(self, span: ByteRange) -> Buffer:
+    async def fetch_base(self, span: ByteRange) -> Buffer:
+        """Return the bytes of *span* of the object underneath. Raises: StaleObject, what the store raises."""
         assert self.base is not None
         return await ObjectReader(self._services.cache, self.base).read(span)
 
@@ -572,20 +390,6 @@ def _condition_over(base: ObjectStat | None, key: str) -> WriteCondition:
         return WriteCondition(if_match=base.etag)
     # A directory's marker, without bytes, is no file that anybody else has made.
     return WriteCondition(if_none_match=not key.endswith("/"))
-
-
-def stat_of(key: str, size: int, answer: WriteAnswer, headers: ObjectHeaders | None) -> ObjectStat:
-    """Return the stat of what was just written, without asking for it."""
-    assert answer.etag is not None
-    server_time = time.time_ns() if answer.server_time_ns is None else answer.server_time_ns
-    return ObjectStat(
-        key=key,
-        size=size,
-        etag=answer.etag,
-        last_modified_ns=server_time - server_time % 1_000_000_000,
-        headers=headers,
-        storage_class=None if headers is None else headers.storage_class,
-    )
 
 
 def _within(span: ByteRange, size: int) -> ByteRange:

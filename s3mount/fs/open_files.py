@@ -7,7 +7,8 @@ from s3mount.core.spool_record import SpoolRecord
 from s3mount.data.reader import ObjectReader
 from s3mount.data.spool import SpoolFile
 from s3mount.errors import BadDescriptor
-from s3mount.fs.open_file import FileServices, Handle, OpenFile
+from s3mount.fs.file_services import FileServices
+from s3mount.fs.open_file import Handle, OpenFile
 from s3mount.meta.inodes import FileNode
 
 

@@ -9,7 +9,7 @@ from s3mount.core.keys import Location, file_path, resolve
 from s3mount.core.spool_record import Action, SpoolRecord
 from s3mount.data.spool_recovery import Leftover
 from s3mount.errors import AlreadyExists, FsError
-from s3mount.fs.open_file import FileServices
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.open_files import OpenFiles
 from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable
 

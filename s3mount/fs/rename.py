@@ -18,9 +18,10 @@ from s3mount.errors import (
     NotADirectory,
     NotFound,
 )
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import target_for_new
 from s3mount.fs.jobs import Jobs
-from s3mount.fs.open_file import FileServices, OpenFile
+from s3mount.fs.open_file import OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.rename_copy import Copier
 from s3mount.fs.rename_tree import Place

@@ -9,7 +9,7 @@ from s3mount.core.content_types import for_key
 from s3mount.core.objects import ObjectStat
 from s3mount.core.rename_job import is_marker, wanted_attributes
 from s3mount.data.uploader import Uploader
-from s3mount.fs.open_file import stat_of
+from s3mount.fs.publishing import stat_of
 from s3mount.store.base import ObjectStore
 
 

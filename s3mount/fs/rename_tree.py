@@ -16,7 +16,8 @@ from s3mount.core.objects import ObjectStat
 from s3mount.core.rename_job import JobObject
 from s3mount.data.job_journal import JobJournal, JobRecord
 from s3mount.errors import NotFound
-from s3mount.fs.open_file import FileServices, OpenFile
+from s3mount.fs.file_services import FileServices
+from s3mount.fs.open_file import OpenFile
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.rename_spool import SpoolMove
 from s3mount.fs.tree import Tree

@@ -19,10 +19,11 @@ from s3mount.errors import (
     ReadOnly,
 )
 from s3mount.fs.attributes import marker_headers
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import target_for_new
-from s3mount.fs.open_file import FileServices, stat_of
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.ownership import Caller, Defaults, new_attributes
+from s3mount.fs.publishing import stat_of
 from s3mount.meta.inodes import DirectoryNode, FileNode, Node
 from s3mount.meta.observations import has_local_files
 

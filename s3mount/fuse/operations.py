@@ -22,10 +22,11 @@ from s3mount.errors import (
 )
 from s3mount.fs.attributes import AttributeWriter
 from s3mount.fs.directories import DirectoryHandles
+from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import Files
 from s3mount.fs.hidden import FIRST_HANDLE, HiddenFiles, is_hidden_handle
 from s3mount.fs.jobs import Jobs
-from s3mount.fs.open_file import Buffer, FileServices
+from s3mount.fs.open_file import Buffer
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.rename import Renamer
