@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,15 @@ from s3mount.core.exits import Exit
 from tests.cli.command import s3mount
 from tests.mounted.conftest import MakeMount
 from tests.mounted.test_status import status_of
-from tests.support.mounting import Mount
+from tests.support.mounting import Mount, Watchdog
 from tests.support.servers import Server
 from tests.support.waiting import eventually
+
+#: Makes the terminal on standard input that of the session, and becomes Python with the other arguments.
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 
 
 def changed(mount: Mount, *arguments: str) -> dict[str, Any]:
@@ -130,3 +139,42 @@ def test_limits_hold_and_can_be_lifted(make_mount: MakeMount, minio: Server) -> 
     answer = changed(mount, "upload-limit=none", "download-limit=5M", "requests-limit=100")
     assert [one["now"] for one in answer["changed"]] == ["none", "5 MiB", "100"]
     (mount.path / "third").write_bytes(os.urandom(4 << 20))
+
+
+def test_a_closed_terminal_unmounts_and_drains(minio: Server, tmp_path: Path) -> None:
+    """SIGHUP means that then, as ever, and what was written is sent first."""
+    mountpoint, log, bucket = tmp_path / "mnt", tmp_path / "log", minio.fresh_bucket()
+    mountpoint.mkdir()
+    master, slave = pty.openpty()
+    daemon = subprocess.Popen(
+        [
+            *(sys.executable, "-c", TAKE_TERMINAL, "-m", "s3mount", "mount", bucket, mountpoint),
+            *("--foreground", "--write-back=1h", "--endpoint-url", minio.endpoint_url),
+            *("--log-file", log, "--spool-dir", tmp_path / "spool"),
+        ],
+        env={**os.environ, **minio.environment(), "XDG_STATE_HOME": str(tmp_path)},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    watchdog = None
+    try:
+        eventually(lambda: b"mounted s3://" in log.read_bytes())
+        watchdog = Watchdog(mountpoint, 120.0)
+        (mountpoint / "f").write_bytes(b"text")
+        os.kill(daemon.pid, signal.SIGHUP)
+        eventually(lambda: b"SIGHUP: reading the configuration" in log.read_bytes())
+        assert daemon.poll() is None
+        os.close(master)
+        assert daemon.wait(60) == 0
+        watchdog.cancel()
+        watchdog = None
+    finally:
+        if watchdog is not None:
+            watchdog.cancel()
+        daemon.kill()
+        daemon.wait()
+        subprocess.run(["umount", "-l", str(mountpoint)], capture_output=True)
+    assert minio.client().get_object(Bucket=bucket, Key="f")["Body"].read() == b"text"
