@@ -49,7 +49,7 @@ class Machine:
     """
 
     def __init__(self, base: Path, config: str, credentials: str) -> None:
-        self._tree = _tree()
+        self._tree = base_tree()
         self.exchange, self._units = base / "exchange", base / "units"
         self._etc, self.state, self._mountpoint = base / "etc", base / "state", base / "mountpoint"
         for directory in (self.exchange, self._units, self._etc, self.state, self._mountpoint):
@@ -117,7 +117,7 @@ class Machine:
             )
 
 
-def _tree() -> Path:
+def base_tree() -> Path:
     """Return the root file system, made if need be; skips where that cannot be."""
     if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("needs to be root with /dev/fuse")

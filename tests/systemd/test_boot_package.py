@@ -1,0 +1,165 @@
+"""A machine on which the Debian package is installed: one mount by fstab, one by the unit, and a shutdown."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.bucket import Bucket
+from tests.support.killable import KillableServer, killable_minio
+from tests.support.machine import BOOT_S, ROOT, base_tree
+
+pytestmark = pytest.mark.heavy
+
+BUILD_S = 900.0
+SESSION_S = 150
+SESSION_UNIT = """\
+[Unit]
+Description=what the test does in here
+[Service]
+ExecStart=/exchange/run
+[Install]
+WantedBy=multi-user.target
+"""
+RUN = f"""\
+#!/bin/sh
+timeout {SESSION_S} sh -eux /exchange/session >/exchange/said 2>&1
+echo $? >/exchange/code
+journalctl -b -o short-monotonic >/exchange/journal
+systemctl poweroff --no-block
+"""
+BOTH = """\
+for place in /srv/line /srv/unit; do
+    sh -c "until findmnt -n $place; do sleep 0.2; done"
+done
+"""
+
+
+class PackagedMachine:
+    """A copy of a small Debian with the package, booted again and again.
+
+    Its mounts: ``/srv/line`` by /etc/fstab, in write-back mode, and ``/srv/unit`` by ``s3mount@unit``.
+    """
+
+    def __init__(self, base: Path, package: Path, killable: KillableServer, bucket: str) -> None:
+        self.tree, self.exchange = base / "tree", base / "exchange"
+        self.exchange.mkdir(mode=0o755, parents=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(base_tree()), str(self.tree)], check=True)
+        shutil.copy(package, self.tree / "package.deb")
+        # Its dependencies are in the tree; apt would want a network that this place may not have.
+        self.inside("dpkg", "--install", "/package.deb")
+        server = killable.server
+        etc = self.tree / "etc/s3mount"
+        keys = f"aws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+        (etc / "unit.credentials").touch(mode=0o600)
+        (etc / "unit.credentials").write_text(f"[default]\n{keys}")
+        lines = [
+            f'bucket = "{bucket}/unit"',
+            'mountpoint = "/srv/unit"',
+            f'endpoint-url = "{server.endpoint_url}"',
+            "allow-other = true",
+        ]
+        (etc / "unit.toml").write_text("\n".join(lines) + "\n")
+        options = [
+            "_netdev,nofail,allow_other,write_back=1h,x-systemd.mount-timeout=10min",
+            f"endpoint_url={server.endpoint_url},credentials_file=/etc/s3mount/unit.credentials",
+        ]
+        (self.tree / "etc/fstab").write_text(f"{bucket}/line /srv/line s3mount {','.join(options)} 0 0\n")
+        for name in ("line", "unit"):
+            (self.tree / "srv" / name).mkdir()
+        (self.tree / "etc/systemd/system/session.service").write_text(SESSION_UNIT)
+        (self.exchange / "run").write_text(RUN)
+        (self.exchange / "run").chmod(0o755)
+        self.inside("systemctl", "enable", "session.service", "s3mount@unit.service")
+
+    def inside(self, *command: str) -> None:
+        """Run *command* in the tree while it is off. Raises: AssertionError."""
+        run = ["chroot", str(self.tree), *command]
+        done = subprocess.run(run, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def boot(self, session: str) -> str:
+        """Boot, run *session* as root once the machine is up, power off; return what it said.
+
+        Raises: AssertionError if it failed or the machine is not off in time.
+        """
+        (self.exchange / "session").write_text(session)
+        (self.exchange / "code").unlink(missing_ok=True)
+        command = [
+            "systemd-nspawn",
+            *("--quiet", "--register=no", "--keep-unit", "--boot"),
+            f"--directory={self.tree}",
+            *("--bind=/dev/fuse", "--capability=CAP_SYS_ADMIN,CAP_MKNOD"),
+            "--property=DeviceAllow=/dev/fuse rwm",
+            f"--bind={self.exchange}:/exchange",
+        ]
+        console = self.exchange / "console"
+        with console.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            )
+            try:
+                process.wait(BOOT_S)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait(60)
+        found = {name: self.exchange / name for name in ("code", "said", "journal")}
+        texts = {name: path.read_text() if path.exists() else "" for name, path in found.items()}
+        end = console.read_text(errors="replace")[-2000:]
+        assert texts["code"] == "0\n", f"{texts['said']}\n{texts['journal'][-6000:]}\n--- console:\n{end}"
+        return texts["said"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built from a copy of these sources."""
+    sources = tmp_path_factory.mktemp("deb") / "sources"
+    skipped = shutil.ignore_patterns(
+        ".venv", ".git", "__pycache__", "dist", "build", "*.egg-info", ".*_cache"
+    )
+    shutil.copytree(ROOT, sources, ignore=skipped)
+    built = subprocess.run(
+        ["bash", "scripts/build-deb"], cwd=sources, capture_output=True, text=True, timeout=BUILD_S
+    )
+    assert built.returncode == 0, built.stderr
+    return sources / built.stdout.strip()
+
+
+def test_a_line_of_fstab_and_a_unit_are_there_after_each_boot(tmp_path: Path, package: Path) -> None:
+    """An ordinary user reads in both. 500 MB that the line's mount has pending at the shutdown are in the
+    bucket afterwards, and the next boot shows them."""
+    with killable_minio(tmp_path / "server") as killable:
+        name = killable.server.fresh_bucket()
+        bucket = Bucket(killable.server, name)
+        for place in ("line", "unit"):
+            bucket.put(f"{place}/sea.txt", b"waves")
+        machine = PackagedMachine(tmp_path / "machine", package, killable, name)
+        said = machine.boot(
+            BOTH
+            + """
+            for place in /srv/line /srv/unit; do
+                test "$(setpriv --reuid=65534 --regid=65534 --clear-groups cat $place/sea.txt)" = waves
+            done
+            findmnt -t fuse.s3mount
+            mount -a
+            mount -a
+            systemctl status srv-line.mount
+            s3mount list
+            head -c 500000000 /dev/urandom | tee /srv/line/big | sha256sum
+            """
+        )
+        print(said)
+        digest = bucket.sha256("line/big")
+        assert digest in said
+        again = machine.boot(BOTH + "sha256sum /srv/line/big; find /var/lib/s3mount/ -name '*.data'")
+        assert digest in again
+        assert not [line for line in again.splitlines() if line.startswith("/var/lib")]
