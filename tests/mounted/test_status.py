@@ -56,7 +56,7 @@ def listed(mount: Mount) -> dict[str, Any]:
 
 def test_a_quiet_mount_says_what_it_is(make_mount: MakeMount, real_server: Server) -> None:
     """Where it is, of what, since when, and that there is nothing to do."""
-    mount = make_mount(real_server, None, "--write-back=3s", "--memory", "64M", "--spool-cap", "1G")
+    mount = make_mount(real_server, None, "--write-back=1h", "--memory", "64M", "--spool-cap", "1G")
     (mount.path / "f").write_bytes(b"x" * 5000)
     assert (mount.path / "f").read_bytes() == b"x" * 5000
     status = status_of(mount)
@@ -65,7 +65,7 @@ def test_a_quiet_mount_says_what_it_is(make_mount: MakeMount, real_server: Serve
     assert status["mountpoint"] == str(mount.path)
     assert status["source"] == f"s3://{mount.bucket}/"
     assert status["endpoint_url"] == real_server.endpoint_url
-    assert status["write_back_s"] == 3
+    assert status["write_back_s"] == 3600
     assert status["is_read_only"] is False
     assert status["server"]["is_reachable"] is True
     assert status["server"]["honours"]["put_if_none_match"] is True
