@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from s3mount import runtime
 from s3mount.config import MountConfig
+from s3mount.config.machine import forbid_dumps
 from s3mount.core.exits import Exit
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def serve_mount(
     """
     from s3mount.mount import serve
 
+    forbid_dumps()
     record = _Record(config, log_file)
     record.prepare()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import resource
@@ -15,6 +16,8 @@ MIN_DEFAULT_MEMORY = 32 * 1024**2
 _CGROUP_V1_UNLIMITED = 1 << 60
 # More than anybody opens; the kernel's own ceiling (fs.nr_open) by default.
 MAX_DESCRIPTORS = 1 << 20
+# prctl(2), of linux/prctl.h.
+_PR_SET_DUMPABLE = 4
 
 
 def default_memory_bytes() -> int:
@@ -67,6 +70,16 @@ def raise_descriptor_limit() -> int:
         return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
+
+
+def forbid_dumps() -> None:
+    """Keep this process's memory, which has keys and other people's files in it, to itself for good.
+
+    No core dump, and no look into it through ptrace(2) or /proc/PID/mem for who lacks CAP_SYS_PTRACE.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A core_pattern that is a pipe heeds no limit, and a limit keeps no debugger out.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def home() -> Path:

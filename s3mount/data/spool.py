@@ -300,10 +300,18 @@ def _open_directory(path: str) -> int:
         cause = f"belongs to user {facts.st_uid}, not to {os.geteuid()}"
     elif stat.S_IMODE(facts.st_mode) & 0o077:
         cause = f"has mode {stat.S_IMODE(facts.st_mode):04o}: others could read or replace unsent files"
+    elif _may_be_swapped(path):
+        cause = f"is in {os.path.dirname(path)}, where other users could put another in its place"
     else:
         return fd
     os.close(fd)
     raise _refused(path, cause)
+
+
+def _may_be_swapped(path: str) -> bool:
+    """Return whether anybody may rename *path*: its parent is for all to write, without a sticky bit."""
+    mode = os.stat(os.path.dirname(path)).st_mode
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def _make_directory(path: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.credentials import CredentialResolver, SharedCredentialProvider
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import create_loader
 
@@ -170,6 +171,9 @@ def _plain_session(options: ClientOptions) -> Any:
     session.register_component("data_loader", _model_loader())
     if options.credentials_file is not None:
         session.set_config_variable("credentials_file", options.credentials_file)
+        # Else a role or a program in ~/.aws/config would come first, and the instance's service last.
+        only = SharedCredentialProvider(options.credentials_file, profile_name=profile)
+        session.register_component("credential_provider", CredentialResolver([only]))
     return session
 
 
