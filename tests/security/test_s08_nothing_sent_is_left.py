@@ -19,7 +19,7 @@ def holding(marker: bytes, directory: Path) -> list[Path]:
 
 
 def test_s08_after_unmounting_no_file_has_what_was_written(make_mount: MakeMount, minio: Server) -> None:
-    """Neither the spool's files nor its journal, in either bargain; and the directory stays closed."""
+    """Neither the spool's files nor its journal, though the file waited there; the directory stays closed."""
     mount = make_mount(minio, None, "--write-back=1h")
     marker = os_random_text()
     (mount.path / "f").write_bytes(marker * 1000)
