@@ -32,9 +32,11 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory that an ordinary user owns and can reach."""
     path = tmp_path_factory.mktemp("public")
     if os.geteuid() == 0:
+        # One process of several has a directory of its own in the run's.
+        top = tmp_path_factory.getbasetemp().parents[1 if "PYTEST_XDIST_WORKER" in os.environ else 0]
         for parent in (path, *path.parents):
             # Directories of pytest's own are closed to others; what was open stays as it was.
-            if parent == Path("/tmp") or not parent.is_relative_to(tmp_path_factory.getbasetemp().parent):
+            if parent == Path("/tmp") or not parent.is_relative_to(top):
                 break
             parent.chmod(parent.stat().st_mode | 0o055)
         os.chown(path, NOBODY, NOBODY)

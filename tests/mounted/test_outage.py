@@ -60,13 +60,19 @@ def test_an_outage_is_noticed_and_ends(make_mount: MakeMount, minio: Server) -> 
 def outage(mount: Mount, proxy: CountingProxy) -> Iterator[None]:
     """While the block runs, the server does not answer, and the mount has noticed it."""
     said = mount.log.read_text().count(NOTICED)
-    with proxy.rule(Close()):
-        for number in itertools.count():
-            with suppress(OSError):
-                os.stat(mount.path / f"never-listed/{number}")
-            if mount.log.read_text().count(NOTICED) > said:
-                break
-        yield
+    # Held, or the kernel forgets what it could not look up again before the mount had noticed, and then the
+    # listing that it was in is not known as a whole any more.
+    held = os.open(mount.path / "never-listed", os.O_PATH)
+    try:
+        with proxy.rule(Close()):
+            for number in itertools.count():
+                with suppress(OSError):
+                    os.stat(mount.path / f"never-listed/{number}")
+                if mount.log.read_text().count(NOTICED) > said:
+                    break
+            yield
+    finally:
+        os.close(held)
     eventually(lambda: mount.log.read_text().count("answers again"), said + 1)
 
 
