@@ -45,6 +45,23 @@ class ServerPool:
         pytest.skip(message)
 
 
+#: Files of few tests that take long: begun first, or one process would end long after the others.
+LONG = (
+    "tests/mounted/test_stress.py",
+    "tests/sweeps/test_request_sweep.py",
+    "tests/mounted/test_oracle.py",
+    "tests/crash/test_kills.py",
+    "tests/cli/test_spool.py",
+    "tests/model/test_histories.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, in the order of :data:`LONG`."""
+    ranks = {name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
 def _is_worker(config: pytest.Config) -> bool:
     """Whether this process runs a share of the tests for another one, which prints the summary."""
     return hasattr(config, "workerinput")

@@ -88,7 +88,7 @@ def check_bucket(bucket: Bucket) -> None:
             assert body == whole(name, int(body[:LINE].split()[1])), name
 
 
-@pytest.mark.parametrize(("server_name", "seconds"), [("minio", 60), ("seaweedfs", 12)])
+@pytest.mark.parametrize(("server_name", "seconds"), [("minio", 40), ("seaweedfs", 12)])
 def test_many_readers_and_writers_at_once(
     server_pool: ServerPool, make_mount: MakeMount, server_name: str, seconds: float
 ) -> None:
