@@ -102,7 +102,7 @@ complete -c s3mount -n '__fish_seen_subcommand_from explain' -l json -d 'as one 
 complete -c s3mount -f -n '__fish_seen_subcommand_from spool; and not __fish_seen_subcommand_from list push export discard' -a list -d 'show what is there'
 complete -c s3mount -f -n '__fish_seen_subcommand_from spool; and not __fish_seen_subcommand_from list push export discard' -a push -d 'send files to the bucket'
 complete -c s3mount -f -n '__fish_seen_subcommand_from spool; and not __fish_seen_subcommand_from list push export discard' -a export -d 'copy a file out'
-complete -c s3mount -f -n '__fish_seen_subcommand_from spool; and not __fish_seen_subcommand_from list push export discard' -a discard -d 'delete files'
+complete -c s3mount -f -n '__fish_seen_subcommand_from spool; and not __fish_seen_subcommand_from list push export discard' -a discard -d 'delete files, give up renames'
 complete -c s3mount -n '__fish_seen_subcommand_from spool; and not __fish_seen_subcommand_from list push export discard' -s h -l help -d 'show this help message and exit'
 complete -c s3mount -n '__fish_seen_subcommand_from spool; and __fish_seen_subcommand_from list' -s h -l help -d 'show this help message and exit'
 complete -c s3mount -n '__fish_seen_subcommand_from spool; and __fish_seen_subcommand_from list' -l json -d 'one JSON object, for programs'

@@ -24,8 +24,8 @@ States: writing (a program has not closed it yet), queued (the mount sends it, n
 again), uploading, conflict (the bucket has another writer's object there), parked (it cannot be finished by \
 itself: the cause says why). The last two wait for you.
 
-Renames of directories that are under way are shown as well: copying, deleting (the new name has everything) \
-or undoing (the old name has), and how many objects are done.
+Renames of directories that are under way are shown as well: number (r1), copying, deleting (the new name \
+has everything) or undoing (the old name has), and how many objects are done.
 """
 
 _PUSH = """\
@@ -44,6 +44,10 @@ never changed and are not here are fetched from the very version of the object t
 
 _DISCARD = """\
 Delete files from the spool. What they hold is in no other place: you are asked first.
+
+A rename of a directory (r1) is given up, for a bucket or server that is gone for good. No server is asked \
+and nothing in the bucket changes: it keeps some objects under both names, and you are told which name has \
+everything. A mount goes on with its renames: unmount first.
 """
 
 EXIT_TEXTS = {
@@ -123,9 +127,14 @@ def _add_export(actions: Commands) -> None:
 
 
 def _add_discard(actions: Commands) -> None:
-    parser = _action(actions, "discard", "delete files", "discard ID... [options]", _DISCARD)
+    parser = _action(actions, "discard", "delete files, give up renames", "discard ID... [options]", _DISCARD)
     parser.set_defaults(run=_discard)
-    parser.add_argument("ids", metavar="ID", nargs="+", help="numbers, as `s3mount spool list` shows them")
+    parser.add_argument(
+        "ids",
+        metavar="ID",
+        nargs="+",
+        help="numbers of files (3) and renames (r1), as `s3mount spool list` shows",
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     _add_place(parser)
 

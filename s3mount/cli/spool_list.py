@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3mount.cli.spool_places import Found, Place, contents, find_places, printable
+from s3mount.cli.spool_places import Found, Place, contents, find_places, jobs, printable
 from s3mount.config.units import format_size_short
 from s3mount.core.exits import Exit
 from s3mount.core.spool_record import UNKNOWN_KEY
-from s3mount.data.job_journal import JobSummary, list_jobs
-from s3mount.data.journal import JournalDamaged
+from s3mount.data.job_journal import JobSummary
 
 _HEADINGS = ("ID", "STATE", "SIZE", "SINCE", "KEY")
-_JOB_HEADINGS = ("STATE", "DONE", "SINCE", "DIRECTORY RENAMED")
+_JOB_HEADINGS = ("ID", "STATE", "DONE", "SINCE", "DIRECTORY RENAMED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _look(place: Place) -> _Listed:
     found, damage = contents(place)
-    try:
-        jobs = list_jobs(place.path)
-    except JournalDamaged as error:
-        jobs, damage = [], damage or str(error)
-    return _Listed(place, found, jobs, damage)
+    renames, unreadable = jobs(place)
+    return _Listed(place, found, renames, damage or unreadable)
 
 
 def _show(listed: _Listed) -> None:
@@ -68,7 +64,7 @@ def _show(listed: _Listed) -> None:
         _show_table([_HEADINGS, *map(_row, listed.files)], ("", *causes), "><><<")
     if listed.jobs:
         causes = [job.cause for job in listed.jobs]
-        _show_table([_JOB_HEADINGS, *map(_job_row, listed.jobs)], ("", *causes), "<><<")
+        _show_table([_JOB_HEADINGS, *map(_job_row, listed.jobs)], ("", *causes), "><><<")
     if not listed.files and not listed.jobs:
         print("  nothing")
     print()
@@ -93,7 +89,7 @@ def _row(found: Found) -> tuple[str, ...]:
 
 def _job_row(job: JobSummary) -> tuple[str, ...]:
     names = f"{printable(job.old)} -> {printable(job.new)}"
-    return (job.phase.value, f"{job.done} of {job.total}", _moment(job.since_ns), names)
+    return (job.name, job.phase.value, f"{job.done} of {job.total}", _moment(job.since_ns), names)
 
 
 def _moment(time_ns: int) -> str:
@@ -104,15 +100,15 @@ def _moment(time_ns: int) -> str:
 
 def _show_total(listed: Sequence[_Listed]) -> None:
     found = [one for spool in listed for one in spool.files]
-    jobs = sum(len(spool.jobs) for spool in listed)
-    if not found and not jobs:
+    renames = sum(len(spool.jobs) for spool in listed)
+    if not found and not renames:
         print("The spool is empty: the bucket has everything.")
     if found:
         size = sum(one.record.size for one in found)
         files = "1 file" if len(found) == 1 else f"{len(found)} files"
         print(f"{files}, {format_size_short(size)}, not in the bucket, or not known to be")
-    if jobs:
-        said = "1 rename of a directory is" if jobs == 1 else f"{jobs} renames of directories are"
+    if renames:
+        said = "1 rename of a directory is" if renames == 1 else f"{renames} renames of directories are"
         print(f"{said} not finished: the mount goes on with it, or the next one at this place")
 
 
@@ -169,6 +165,7 @@ def _file_as_json(found: Found) -> dict[str, Any]:
 
 def _job_as_json(job: JobSummary) -> dict[str, Any]:
     return {
+        "id": job.name,
         "kind": job.kind,
         "old": job.old,
         "new": job.new,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from s3mount import runtime
 from s3mount.cli.mount_table import mounted_at, resolve
@@ -16,6 +17,7 @@ from s3mount.core.exits import Exit
 from s3mount.core.spool_commands import shown
 from s3mount.core.spool_record import DAMAGED, DATA_SUFFIX, NO_KEY, UNKNOWN_KEY, SpoolRecord, SpoolState
 from s3mount.data.disk import boot_id
+from s3mount.data.job_journal import JobSummary, list_jobs
 from s3mount.data.journal import JOURNAL_NAME, JournalDamaged
 from s3mount.data.journal_rows import read_records
 from s3mount.data.spool_bucket import SpoolBucket, read_bucket
@@ -23,6 +25,8 @@ from s3mount.data.spool_holder import HOLDER_NAME, holder_of, locked_inodes
 from s3mount.errors import StartupError
 
 _OWN_NAME = re.compile(r"\d{6,}-[0-9a-f]{12}\.data")
+_JOB_NAME = re.compile(r"r\d+")
+T = TypeVar("T")
 NO_ID = 0
 """Of a file that has no row: it is named by its file's name."""
 
@@ -138,7 +142,29 @@ def select(places: list[Place], names: list[str]) -> list[tuple[Place, Found]]:
     Raises: StartupError (there is none, or more than one of that name).
     """
     everything = [(place, found) for place in places for found in contents(place)[0]]
-    return [_selected(everything, name) for name in dict.fromkeys(names)]
+    return [_only_one(_of_name(everything, name), "file", name) for name in dict.fromkeys(names)]
+
+
+def select_jobs(places: list[Place], names: list[str]) -> list[tuple[Place, JobSummary]]:
+    """Return the renames of directories called *names*. Raises: as :func:`select`."""
+    everything = [(place, job) for place in places for job in jobs(place)[0]]
+    return [
+        _only_one([(place, job) for place, job in everything if job.name == name], "rename", name)
+        for name in dict.fromkeys(names)
+    ]
+
+
+def is_job_name(name: str) -> bool:
+    """Whether *name* is what the rename of a directory is called."""
+    return _JOB_NAME.fullmatch(name) is not None
+
+
+def jobs(place: Place) -> tuple[list[JobSummary], str]:
+    """Return the renames of directories in *place*, the oldest first, and what is wrong with its journal."""
+    try:
+        return list_jobs(place.path), ""
+    except JournalDamaged as error:
+        return [], str(error)
 
 
 def printable(text: str) -> str:
@@ -148,11 +174,15 @@ def printable(text: str) -> str:
     )
 
 
-def _selected(everything: list[tuple[Place, Found]], name: str) -> tuple[Place, Found]:
-    matches = [(place, found) for place, found in everything if name in (found.name, found.record.file_name)]
+def _of_name(everything: list[tuple[Place, Found]], name: str) -> list[tuple[Place, Found]]:
+    return [(place, found) for place, found in everything if name in (found.name, found.record.file_name)]
+
+
+def _only_one(matches: list[tuple[Place, T]], kind: str, name: str) -> tuple[Place, T]:
+    """Return the only one of *matches*. Raises: StartupError."""
     if not matches:
         raise StartupError(
-            f"file {printable(name)}",
+            f"{kind} {printable(name)}",
             "there is none of this number in the spool",
             "`s3mount spool list` shows them",
             Exit.USAGE,
@@ -160,7 +190,7 @@ def _selected(everything: list[tuple[Place, Found]], name: str) -> tuple[Place, 
     if len(matches) > 1:
         where = ", ".join(place.mountpoint or place.path for place, _ in matches)
         raise StartupError(
-            f"file {printable(name)}",
+            f"{kind} {printable(name)}",
             f"there is one of this number in several spools: {where}",
             "say which with --of",
             Exit.USAGE,

@@ -161,6 +161,29 @@ def next_undo(known: JobObject | None, target_etag: str, *, keeps_top: bool) -> 
     return UndoStep.DELETE if target_etag == known.copy_etag else UndoStep.LEAVE
 
 
+def state_if_given_up(phase: JobPhase, old: str, new: str, *, done: int, total: int) -> str:
+    """Return what is in the bucket when nobody goes on with a job, as a sentence without its full stop.
+
+    Args:
+        old, new: the two names, in words for the user.
+        done, total: objects, as recorded; the last requests may have been carried out unrecorded.
+    """
+    if phase is JobPhase.COPYING:
+        return (
+            f"{old} has everything, and nothing of it was deleted; {done} of its objects, or some more, "
+            f"are copied to {new} as well"
+        )
+    if phase is JobPhase.DELETING:
+        return (
+            f"{new} has everything; {done} of the {total} objects that were copied, or some more, are "
+            f"deleted at {old}, and the others are there as well"
+        )
+    return (
+        f"{old} has everything, and nothing of it was deleted; {done} of {total} copies, or some more, are "
+        f"deleted at {new}, and the others are there as well"
+    )
+
+
 def after_failure(phase: JobPhase, *, is_passing: bool, has_caller: bool, may_turn_back: bool) -> JobPhase:
     """Return the phase to go on in after a failure.
 

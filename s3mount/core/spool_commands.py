@@ -51,6 +51,22 @@ def refuse_change(record: SpoolRecord, mount: str) -> Refusal | None:
     return None
 
 
+def refuse_giving_up(cause: str, mount: str) -> Refusal | None:
+    """Return why the rename of a directory must not be given up while *mount*, in words, is there.
+
+    Args:
+        cause: what the rename failed from last, empty for nothing.
+        mount: empty where there is none.
+    """
+    if not mount:
+        return None
+    failed = f", the last error: {cause}" if cause else ""
+    return Refusal(
+        f"{mount} goes on with it by itself{failed}",
+        "wait for it; to give it up, unmount, and discard it then",
+    )
+
+
 def refuse_push(record: SpoolRecord, *, overwrite: bool, other_key: str | None) -> Refusal | None:
     """Return why *record* cannot be sent.
 

@@ -85,6 +85,11 @@ class JobSummary:
     since_ns: int
     cause: str
 
+    @property
+    def name(self) -> str:
+        """What commands call it; files of the spool are called by numbers, or by names that end in .data."""
+        return f"r{self.id}"
+
 
 class JobJournal:
     """The jobs in *journal*. Sync calls take microseconds for each object and survive a kill.

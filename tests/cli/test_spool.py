@@ -455,12 +455,12 @@ def test_discard_deletes_when_told_to(spooled: Spooled, is_mounted: bool) -> Non
     assert is_refused(spooled.run("discard", "1", "--yes"), "there is none of this number", code=Exit.USAGE)
 
 
-def ask(spooled: Spooled, answer: bytes) -> tuple[int, str]:
-    """Discard file 1 at a terminal, answering *answer*; return the exit code and what was shown."""
+def ask(spooled: Spooled, answer: bytes, name: str = "1") -> tuple[int, str]:
+    """Discard *name* at a terminal, answering *answer*; return the exit code and what was shown."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, answer)
-        words = ["spool", "discard", "1", "--spool-dir", str(spooled.mount.spool)]
+        words = ["spool", "discard", name, "--spool-dir", str(spooled.mount.spool)]
         done = subprocess.run(
             [sys.executable, "-m", "s3mount", *words],
             stdin=theirs,
@@ -546,6 +546,94 @@ def test_a_rename_under_way_is_listed_with_how_far_it_is(spooled: Spooled) -> No
         held.release()
     assert result == [None]
     assert spooled.jobs() == []
+
+
+@contextmanager
+def renaming(spooled: Spooled, objects: int, operation: str, *, first: int) -> Iterator[None]:
+    """Rename `d`, of *objects* files and its marker, to `n`, held at the *first* *operation* and after."""
+    (spooled.mount.path / "d").mkdir()
+    for number in range(objects):
+        (spooled.mount.path / "d" / str(number)).write_bytes(b"x")
+    held = Hold()
+    with (
+        spooled.proxy.rule(held, operation=operation, first=first),
+        beside(lambda: os.rename(spooled.mount.path / "d", spooled.mount.path / "n")),
+    ):
+        held.wait_held(30)
+        yield
+        held.release()
+
+
+def names_below(spooled: Spooled, prefix: str) -> set[str]:
+    """Return the names of the objects below a prefix of the bucket."""
+    return {key.removeprefix(prefix) for key in spooled.bucket.keys(prefix)}
+
+
+def test_a_rename_whose_bucket_is_gone_for_good_is_given_up(spooled: Spooled) -> None:
+    """Not while the mount works on it; without one, and without asking any server."""
+    with renaming(spooled, 20, "CopyObject", first=11):
+        eventually(lambda: spooled.jobs()[0]["done"], 11)
+        assert spooled.jobs()[0]["id"] == "r1"
+        refused = spooled.run("discard", "r1", "--yes")
+        assert is_refused(
+            refused, "rename r1 (d/ -> n/): the mount at", "goes on with it by itself", "unmount"
+        )
+        spooled.mount.kill()
+    connections = spooled.proxy.accepted
+    assert is_refused(spooled.run("discard", "r1"), "there is no terminal", code=Exit.USAGE)
+    assert is_refused(spooled.run("discard", "r2", "--yes"), "rename r2: there is none", code=Exit.USAGE)
+    outcome = spooled.run("discard", "r1", "--yes")
+    assert outcome.exit_code == 0, outcome
+    assert outcome.stdout == (
+        "s3mount: rename r1 (d/ -> n/) (copying, 11 of 21) is given up: as far as the bucket is there, d/ "
+        "has everything, and nothing of it was deleted; 11 of its objects, or some more, are copied to n/ as "
+        "well\n"
+    )
+    assert spooled.run("list").stdout.endswith("The spool is empty: the bucket has everything.\n")
+    assert is_refused(spooled.run("discard", "r1", "--yes"), "there is none", code=Exit.USAGE)
+    assert spooled.proxy.accepted == connections
+
+
+def test_a_rename_that_was_copying_is_given_up_with_all_at_the_old_name(spooled: Spooled) -> None:
+    """As was said. The next mount shows both names as the bucket has them, and neither is busy."""
+    with renaming(spooled, 6, "CopyObject", first=3):
+        eventually(lambda: spooled.jobs()[0]["done"], 3)
+        spooled.mount.kill()
+    code, shown = ask(spooled, b"n\n", "r1")
+    assert (code, len(spooled.jobs())) == (Exit.NOT_DRAINED, 1)
+    assert shown.startswith(
+        "Give up rename r1 (d/ -> n/) (copying, 3 of 7)? As far as the bucket is there, d/ has"
+    )
+    assert shown.endswith("stays in the spool\n")
+    assert ask(spooled, b"y\n", "r1")[0] == 0
+    assert spooled.jobs() == []
+    everything = {"", *map(str, range(6))}
+    assert names_below(spooled, "d/") == everything
+    copied = names_below(spooled, "n/")
+    assert copied <= everything and len(copied) >= 3
+    spooled.mount.start()
+    for name in ("d", "n"):
+        assert set(os.listdir(spooled.mount.path / name)) == names_below(spooled, f"{name}/") - {""}
+        (spooled.mount.path / name / "new").write_bytes(b"x")
+    assert names_below(spooled, "d/") == everything | {"new"}
+
+
+def test_a_rename_that_was_deleting_is_given_up_with_all_at_the_new_name(spooled: Spooled) -> None:
+    """As was said; with a file beside it that the same command discards."""
+    close(spooled.lose("f"))
+    with renaming(spooled, 6, "DeleteObjects", first=1):
+        assert spooled.jobs()[0]["phase"] == "deleting"
+        spooled.mount.kill()
+    outcome = spooled.run("discard", "r1", "1", "--yes")
+    assert outcome.exit_code == 0, outcome
+    assert "file 1 (f) (4 bytes, conflict) is deleted\n" in outcome.stdout
+    assert (
+        "is given up: as far as the bucket is there, n/ has everything; 0 of the 7 objects" in outcome.stdout
+    )
+    assert (spooled.files(), spooled.jobs()) == ([], [])
+    everything = {"", *map(str, range(6))}
+    assert names_below(spooled, "n/") == everything
+    assert names_below(spooled, "d/") <= everything
 
 
 # --- finding, and what cannot be read

@@ -30,6 +30,7 @@ from s3mount.core.rename_job import (
     next_copy,
     next_delete,
     next_undo,
+    state_if_given_up,
     version_of,
     wanted_attributes,
 )
@@ -294,6 +295,16 @@ def test_a_source_whose_copy_has_vanished_stays() -> None:
     known = JobObject(NAME, Version('"e"', 1, 0), 0, '"e"')
     assert next_delete(known, known.source, has_copy=True) is DeleteStep.DELETE
     assert next_delete(known, known.source, has_copy=False) is DeleteStep.UNCOPIED
+
+
+@pytest.mark.parametrize("phase", JobPhase)
+def test_who_gives_a_job_up_is_told_which_name_has_everything(phase: JobPhase) -> None:
+    """The old one but while deleting; and how far the work at the other one had come."""
+    said = state_if_given_up(phase, "d/", "n/", done=5, total=21)
+    whole, other = ("n/", "d/") if phase is JobPhase.DELETING else ("d/", "n/")
+    assert said.startswith(f"{whole} has everything")
+    assert "5 of" in said and "or some more" in said and other in said
+    assert ("nothing of it was deleted" in said) == (phase is not JobPhase.DELETING)
 
 
 def test_what_was_given_up() -> None:

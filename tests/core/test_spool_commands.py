@@ -13,6 +13,7 @@ from s3mount.core.spool_commands import (
     missing_ranges,
     push_condition,
     refuse_change,
+    refuse_giving_up,
     refuse_push,
     shown,
     why_not_in_all,
@@ -46,6 +47,15 @@ def test_beside_a_mount_only_what_waits_for_the_user_is_touched(state: SpoolStat
         assert (
             refusal.cause == "the mount at /mnt sends it by itself, 3 tries so far, the last error: no route"
         )
+
+
+def test_a_rename_is_given_up_only_where_no_mount_works_on_it() -> None:
+    """The refusal says what it failed from last."""
+    assert refuse_giving_up("no route", "") is None
+    refusal = refuse_giving_up("no route", "the mount at /mnt")
+    assert refusal is not None
+    assert refusal.cause == "the mount at /mnt goes on with it by itself, the last error: no route"
+    assert refuse_giving_up("", "the mount at /mnt") is not None
 
 
 def test_a_file_that_a_dead_mount_was_writing_is_shown_as_parked() -> None:
