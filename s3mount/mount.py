@@ -28,6 +28,7 @@ from s3mount.control.status import Identity, Observer
 from s3mount.core.descriptors import plan_descriptors
 from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
+from s3mount.core.progress import Sending
 from s3mount.core.readahead import Readahead
 from s3mount.core.server_facts import ServerFacts
 from s3mount.core.status import ProcessRequests, RequestStatus
@@ -166,6 +167,7 @@ class OpenedStore:
     requests_by_process: Callable[[], list[ProcessRequests]] = list
     renew_credentials: Callable[[], Awaitable[bool]] = _has_none
     limits: Limits = field(default_factory=Limits)
+    sending: Callable[[], Sending] = Sending
 
 
 @asynccontextmanager
@@ -194,6 +196,7 @@ async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
                 s3.requests_by_process,
                 s3.renew_credentials,
                 s3.limits,
+                s3.sending,
             )
     finally:
         s3.close()
@@ -358,7 +361,15 @@ def _observer(config: MountConfig, opened: OpenedStore, fs: FileSystem) -> Obser
         facts=opened.facts,
     )
     return Observer(
-        identity, fs.services, fs.open_files, fs.budget, opened.breaker, opened.requests, fs.errors, fs.jobs
+        identity,
+        fs.services,
+        fs.open_files,
+        fs.budget,
+        opened.breaker,
+        opened.requests,
+        fs.errors,
+        fs.jobs,
+        opened.sending,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -13,8 +12,9 @@ from s3mount import logs
 from s3mount.cli import say_failure
 from s3mount.cli.spool_fetch import fetch_from
 from s3mount.cli.spool_places import Found, contents, find_places, printable, select
+from s3mount.cli.spool_progress import PushProgress
 from s3mount.cli.spool_store import Bucket, opened_bucket
-from s3mount.cli.spool_work import Work, described, failed, open_work, warn_of_edges
+from s3mount.cli.spool_work import Work, failed, open_work, warn_of_edges
 from s3mount.config.units import format_size_short
 from s3mount.core.answers import same_etag
 from s3mount.core.attributes import without_checksums
@@ -93,12 +93,15 @@ async def _push_all(work: Work, files: list[Found], arguments: argparse.Namespac
             concurrency=bucket.config.upload_concurrency,
             begun=work.guest.rows if work.is_alone else None,
         )
-        for record in wanted:
-            try:
-                await _Push(work, bucket, uploader, arguments).push(record)
-            except StartupError as error:
-                say_failure(error)
-                code = error.exit_code
+        progress = PushProgress(wanted, bucket.sending)
+        async with progress.shown():
+            for record in wanted:
+                try:
+                    await _Push(work, bucket, uploader, arguments, progress).push(record)
+                except StartupError as error:
+                    say_failure(error)
+                    code = error.exit_code
+                progress.ends(record)
         await uploader.abort_left()
     return code
 
@@ -132,6 +135,7 @@ class _Push:
     bucket: Bucket
     uploader: Uploader
     arguments: argparse.Namespace
+    progress: PushProgress
 
     async def push(self, record: SpoolRecord) -> None:
         """Send *record*; it is gone from the spool then.
@@ -141,12 +145,11 @@ class _Push:
         with self.work.claimed(record) as claimed:
             record = claimed.record
             key = self.arguments.other_key or record.key
-            if sys.stderr.isatty():
-                print(f"s3mount: sending {described(record)} …", file=sys.stderr)
             try:
                 file = await claimed.open()
             except FsError as error:
                 raise failed(record, Refusal(str(error), _EXPORT)) from error
+            self.progress.begins(record, file)
             try:
                 await self._send(record, file, key)
             except FsError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from s3mount.config import MountConfig, make_config
 from s3mount.config.mount_options import Chosen
 from s3mount.config.options import OPTIONS
 from s3mount.core.exits import Exit
+from s3mount.core.progress import Sending
 from s3mount.data.budget import Budget
 from s3mount.data.budgeted_store import BudgetedStore
 from s3mount.errors import StartupError
@@ -25,6 +26,7 @@ class Bucket:
 
     store: ObjectStore
     config: MountConfig
+    sending: Callable[[], Sending] = Sending
 
 
 @asynccontextmanager
@@ -38,7 +40,7 @@ async def opened_bucket(place: Place, arguments: argparse.Namespace) -> AsyncIte
         noted = place.bucket
         if noted is not None and noted.endpoint_url and opened.endpoint_url != noted.endpoint_url:
             _need_elsewhere(place, f"the server is {opened.endpoint_url}", noted.endpoint_url, arguments)
-        yield Bucket(BudgetedStore(opened.store, Budget(config.memory_bytes)), config)
+        yield Bucket(BudgetedStore(opened.store, Budget(config.memory_bytes)), config, opened.sending)
 
 
 def config_for(place: Place, arguments: argparse.Namespace) -> MountConfig:

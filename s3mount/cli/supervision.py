@@ -81,7 +81,7 @@ class Supervision:
             if observer.state != "serving":
                 if not self._is_stopping:
                     told["STOPPING"] = 1
-                if progress.moves(_mark(observer, uploads), trio.current_time()):
+                if _moves(progress, observer, uploads):
                     told["EXTEND_TIMEOUT_USEC"] = int(EXTENSION_S * 1e6)
             text = status_line(
                 self._place, observer.state, uploads, is_reachable=not observer.breaker.is_open
@@ -149,11 +149,18 @@ def status_line(place: str, state: str, uploads: UploadsStatus, *, is_reachable:
     return "; ".join(parts)
 
 
-def _mark(observer: Observer, uploads: UploadsStatus) -> object:
-    """Return what changes when a drain gets on: requests that succeed, bytes, files, renamed objects."""
+def _moves(progress: Progress, observer: Observer, uploads: UploadsStatus) -> bool:
+    """Whether a drain gets on: requests that succeed, bytes that go out, files, renamed objects.
+
+    A part may take longer than any patience: 5 GiB, or a limit under which the next begins only when the
+    seconds of the last are over. Waiting at a limit is no stall, unless the server is out of reach as well.
+    """
     succeeded = sum(one.made - one.failed for one in observer.requests().counts)
     renames = [(one.old, one.phase, one.done) for one in renames_status(observer.jobs)]
-    return succeeded, uploads.files, uploads.sent_bytes, renames
+    sending = observer.sending()
+    mark = (succeeded, uploads.files, sending.wire_bytes, renames)
+    is_held_back = sending.is_held_back and not observer.breaker.is_open
+    return progress.moves(mark, trio.current_time(), is_held_back=is_held_back)
 
 
 def _nothing() -> None:

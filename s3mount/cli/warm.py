@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import stat
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from s3mount.cli.bar import shown_bar
 from s3mount.cli.parser import Commands, wrapped
 from s3mount.cli.words import plural, printable
 from s3mount.config.units import format_size_short
@@ -36,6 +36,10 @@ class Progress:
     done_bytes: int = 0
     failures: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def text(self) -> str:
+        """Return how many files are done."""
+        return f"{self.done_files:,} of {plural(self.files, 'file')}"
 
     def failed(self, path: str, error: OSError) -> None:
         """Note that *path* cannot be read."""
@@ -66,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = os.path.expanduser(arguments.path)
     mount_of(path)
     progress = Progress()
-    with _shown(progress) as show:
-        warm(path, progress, show)
+    with shown_bar("reading") as show:
+        warm(path, progress, lambda: show(progress.text(), progress.done_bytes, progress.size_bytes))
     for line in progress.failures:
         print(f"s3mount: {line}", file=sys.stderr)
     print(f"s3mount: {plural(progress.done_files, 'file')} read, {format_size_short(progress.done_bytes)}")
@@ -112,24 +116,3 @@ def _read(path: str, progress: Progress, show: Callable[[], None]) -> None:
         show()
     except OSError as error:
         progress.failed(path, error)
-
-
-@contextlib.contextmanager
-def _shown(progress: Progress) -> Iterator[Callable[[], None]]:
-    """Give what draws a bar, on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task("reading", total=None)
-
-        def show() -> None:
-            text = f"{progress.done_files:,} of {plural(progress.files, 'file')}"
-            bars.update(task, completed=progress.done_bytes, total=progress.size_bytes, description=text)
-
-        yield show

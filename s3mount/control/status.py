@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from s3mount.core.filestate import FileState
+from s3mount.core.progress import Sending
 from s3mount.core.server_facts import QUESTIONS, ServerFacts
 from s3mount.core.spool_record import SpoolState
 from s3mount.core.status import (
@@ -76,6 +77,7 @@ class Observer:
     requests: Callable[[], RequestStatus]
     errors: RecentErrors
     jobs: Jobs
+    sending: Callable[[], Sending] = Sending
     state: str = "serving"
 
     def status(self) -> MountStatus:

@@ -12,6 +12,7 @@ import trio
 from botocore.exceptions import ClientError
 
 from s3mount.core.deadlines import with_transfer
+from s3mount.core.progress import Sending
 from s3mount.core.retries import Fault
 from s3mount.errors import FsError, StoreTimeout
 from s3mount.store.breaker import CircuitBreaker
@@ -68,6 +69,14 @@ class Caller:
         self._probe_turns = Turns(1)
         #: What has become of all requests so far.
         self.counts = RequestCounts()
+        self._exchanges: set[Exchange] = set()
+        self._sent_bytes = 0
+
+    def sending(self) -> Sending:
+        """Return how much has gone out, by requests that are under way as well, and whether any waits to."""
+        under_way = sum(exchange.sent_bytes for exchange in self._exchanges)
+        is_held_back = bool(self._limits.upload.waiting or self._limits.requests.waiting)
+        return Sending(self._sent_bytes + under_way, is_held_back)
 
     async def read(
         self,
@@ -167,6 +176,7 @@ class Caller:
         self, work: Callable[[Exchange], T], subject: _Subject, turn: _Turn, tries: Tries, stop: float
     ) -> T:
         exchange = Exchange()
+        self._exchanges.add(exchange)
         try:
             answer = await trio.to_thread.run_sync(
                 # Documented to take whatever has a limiter's two methods; the class itself is final.
@@ -191,6 +201,9 @@ class Caller:
                 if now_s >= stop:
                     self._breaker.note(StoreTimeout("no answer in time"), began_s=turn.began_s)
             raise
+        finally:
+            self._exchanges.remove(exchange)
+            self._sent_bytes += exchange.sent_bytes
         assert turn.began_s is not None
         self._turns.learn(turn.epoch, None)
         self._breaker.note(None, began_s=turn.began_s)

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPException, RemoteDisconnected
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from botocore.awsrequest import (
 MAX_INTERIM_LINES: Final = 100
 """Header lines of a "100 Continue"; http.client allows as many in an answer."""
 MAX_LINE_BYTES: Final = 65536
+_SEND_BYTES: Final = 65536
 
 _running = threading.local()
 
@@ -41,6 +43,8 @@ class Exchange:
         self._socket: socket.socket | None = None
         self._body: Any = None
         self.aborted = False
+        #: What the kernel has taken of the request, its head included.
+        self.sent_bytes = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -120,6 +124,14 @@ class _Told:
         super().connect()  # type: ignore[misc]
         self.sock.settimeout(self.silence_s)
         _tell(self.sock)
+
+    def send(self, data: Any) -> None:
+        # urllib3 before 2 gives a body as the file that it is.
+        for piece in iter(partial(data.read, _SEND_BYTES), b"") if hasattr(data, "read") else (data,):
+            super().send(piece)  # type: ignore[misc]
+            exchange = current_exchange()
+            if exchange is not None:
+                exchange.sent_bytes += len(piece)
 
     def _new_conn(self) -> socket.socket:
         # The TLS handshake can hang as well as anything after it.

@@ -34,6 +34,11 @@ class Gate:
         self._queue: list[_Ticket] = []
         self._changed = trio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait here."""
+        return len(self._queue)
+
     def set_rate(self, rate: float | None) -> None:
         """Let *rate* hold from now on, for those who wait as well."""
         self._bucket.set_rate(rate, trio.current_time())

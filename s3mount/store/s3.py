@@ -24,6 +24,7 @@ from s3mount.core.objects import (
     WriteAnswer,
     body_size,
 )
+from s3mount.core.progress import Sending
 from s3mount.core.retries import RetryPolicy
 from s3mount.core.status import ProcessRequests, RequestStatus
 from s3mount.errors import BadAnswer, IllegalName, NotFound
@@ -115,6 +116,10 @@ class S3Store:
             most=self._turns.most,
             counts=self._caller.counts.snapshot(),
         )
+
+    def sending(self) -> Sending:
+        """Return what is on its way to the server."""
+        return self._caller.sending()
 
     def requests_by_process(self) -> list[ProcessRequests]:
         """Return the same, by the processes for which it was asked."""

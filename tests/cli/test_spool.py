@@ -287,6 +287,63 @@ def test_a_server_that_lies_about_storing_a_file_does_not_cost_it(spooled: Spool
     assert [file["key"] for file in spooled.files()] == ["f"]
 
 
+def test_a_push_shows_how_far_it_is_at_a_terminal_and_a_line_for_each_file_elsewhere(
+    spooled: Spooled,
+) -> None:
+    """The bar is on the standard error; what a program reads from the output stays in it."""
+    with spooled.unreachable():
+        for name in ("a", "b"):
+            with pytest.raises(OSError):
+                (spooled.mount.path / name).write_bytes(bytes(12 * MIB))
+        spooled.end()
+    spooled.proxy.clear()
+    held = Hold()
+    ours, theirs = pty.openpty()
+    shown = b""
+    with (
+        spooled.proxy.rule(held, operation="CompleteMultipartUpload", key="b"),
+        subprocess.Popen(
+            [sys.executable, "-m", "s3mount", "spool", "push", "--all", "--spool-dir", spooled.mount.spool],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={
+                **os.environ,
+                "TERM": "xterm",
+                "COLUMNS": "100",
+                "PYTHONPATH": str(ROOT),
+                **spooled.environment(),
+            },
+        ) as process,
+    ):
+        os.close(theirs)
+        # All bytes are out, and the second file is not published yet.
+        while not (b"1 of 2 files" in shown and b"24.0/24.0 MiB" in shown):
+            shown += os.read(ours, 65536)
+        held.release()
+        assert process.stdout is not None
+        said = process.stdout.read()
+        assert process.wait(60) == 0
+    os.close(ours)
+    source = f"s3://{spooled.bucket.name}"
+    assert said.decode().splitlines() == [
+        f"s3mount: file {number} is in the bucket: {source}/{name} (12.0 MiB)"
+        for number, name in ((1, "a"), (2, "b"))
+    ]
+
+
+def test_a_push_in_a_pipe_says_one_line_for_each_file(spooled: Spooled) -> None:
+    """And nothing else: no bar, no terminal's commands."""
+    for name in ("a", "b"):
+        spooled.write_unsent(name)
+    spooled.end()
+    outcome = spooled.run("push", "--all")
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert outcome.stdout.splitlines() == [
+        f"s3mount: file {number} is in the bucket: s3://{spooled.bucket.name}/{name} (4 bytes)"
+        for number, name in ((1, "a"), (2, "b"))
+    ]
+
+
 # --- a mount that was killed
 
 

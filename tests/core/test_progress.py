@@ -19,6 +19,14 @@ def test_what_changes_moves_and_what_does_not_moves_only_for_the_patience() -> N
     assert progress.moves(2, 210.9)
 
 
+def test_what_is_held_back_on_this_side_does_not_stall() -> None:
+    """However long; the patience begins when it is held back no more."""
+    progress = Progress(10.0)
+    assert all(progress.moves(1, 100.0 + 20 * turn, is_held_back=True) for turn in range(10))
+    assert progress.moves(1, 289.9)
+    assert not progress.moves(1, 290.0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 50)), min_size=1))
 def test_it_moves_exactly_where_the_last_change_is_recent(steps: list[tuple[int, float]]) -> None:
     """Compared with the whole history."""

@@ -24,6 +24,8 @@ class Place:
     server: Server
     open_store: Callable[..., CheckedStore]
     """Takes ClientOptions' arguments; what it opens is closed with the test."""
+    open_s3: Callable[..., S3Store]
+    """The same, unchecked."""
 
 
 @pytest.fixture
@@ -35,12 +37,12 @@ def place(minio: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     opened: list[S3Store] = []
     with CountingProxy(minio.endpoint_url) as proxy:
 
-        def open_store(**options: Any) -> CheckedStore:
+        def open_s3(**options: Any) -> S3Store:
             settings = {"bucket": bucket, "endpoint_url": proxy.endpoint_url, **options}
             made = ClientOptions(**settings)
             opened.append(S3Store(build_client(made), made))
-            return CheckedStore(opened[-1])
+            return opened[-1]
 
-        yield Place(bucket, proxy, minio, open_store)
+        yield Place(bucket, proxy, minio, lambda **options: CheckedStore(open_s3(**options)), open_s3)
         for store in opened:
             store.close()

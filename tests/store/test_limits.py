@@ -8,14 +8,17 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from s3mount.core.progress import Progress
 from s3mount.store.limits import Gate
+
+MIB = 1 << 20
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     """Run *test* in time that passes only while everybody sleeps."""
 
     async def main() -> None:
-        with trio.fail_after(10_000):
+        with trio.fail_after(100_000):
             await test()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
@@ -42,6 +45,29 @@ def test_one_that_is_larger_than_a_second_goes_and_the_next_waits_for_it() -> No
         assert trio.current_time() == began
         await gate.enter(1 << 20)
         assert trio.current_time() - began == pytest.approx(16.0, abs=1e-3)
+
+    run(test)
+
+
+@pytest.mark.parametrize("part_mib", [16, 64, 5120])
+def test_a_drain_under_a_low_limit_is_not_taken_for_one_that_stands_still(part_mib: int) -> None:
+    """Parts of 64 MiB at 1 MiB a second go out one a minute and more: whoever waits gets on."""
+
+    async def test() -> None:
+        gate, progress, sent = Gate(MIB), Progress(60.0), 0
+
+        async def send() -> None:
+            nonlocal sent
+            for _ in range(2):
+                await gate.enter(part_mib * MIB)
+                sent += part_mib * MIB
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(send)
+            while sent < 8 * part_mib * MIB:
+                assert progress.moves(sent, trio.current_time(), is_held_back=gate.waiting > 0)
+                await trio.sleep(part_mib / 100)
 
     run(test)
 

@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from s3mount.core.objects import ByteRange, FileSlice, MultipartUpload, ObjectHeaders, PartTag
+from s3mount.core.progress import Sending
 from s3mount.errors import (
     AccessDenied,
     BadAnswer,
@@ -641,3 +642,30 @@ def test_writes_are_not_left_behind(place: Place) -> None:
     with place.proxy.rule(hold):
         trio.run(work)
     assert [request.status for request in place.proxy.requests()] == [200]
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "bytes"])
+def test_bytes_that_go_out_are_seen_before_the_answer(place: Place, tmp_path: Path, is_file: bool) -> None:
+    """A large part on a slow line moves; what was sent before a failure was sent as well."""
+    store = place.open_s3(attempts=2)
+    body: bytes | FileSlice = os.urandom(5 * MIB)
+    if is_file:
+        path = tmp_path / "data"
+        path.write_bytes(os.urandom(5 * MIB))
+        body = FileSlice(os.open(path, os.O_RDONLY), ByteRange(0, 5 * MIB))
+    hold = Hold()
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.put, "x", body, PLAIN)
+            await trio.to_thread.run_sync(hold.wait_held)
+            assert store.sending().wire_bytes > 2 * 5 * MIB
+            assert sum(one.sent_bytes for one in store.requests().counts) == 0
+            hold.release()
+        assert 2 * 5 * MIB < store.sending().wire_bytes < 2 * 5 * MIB + 64 * 1024
+
+    assert store.sending() == Sending()
+    with place.proxy.rule(DropAnswer(), last=1), place.proxy.rule(hold, first=2):
+        trio.run(work)
+    if isinstance(body, FileSlice):
+        os.close(body.fd)
