@@ -22,8 +22,6 @@ UMOUNT_NAMES = ("umount.s3mount", "umount.fuse.s3mount")
 EXIT_USAGE = 1
 EXIT_MOUNT_FAILED = 32
 
-_UMOUNT_FLAGS = frozenset("flnrv")
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -73,55 +71,56 @@ def with_name(options: str, spec: str) -> str:
 
 
 def _mount(name: str, words: list[str]) -> Call:
-    places: list[str] = []
-    options: list[str] = []
-    flags: list[str] = []
-    while words:
-        word = words.pop(0)
-        if word in ("-o", "-t", "-N"):
-            if not words:
-                raise _usage(name, f"{word} needs a value")
-            value = words.pop(0)
-            if word == "-N":
-                raise _usage(
-                    name, "it cannot mount in another namespace (-N)", "run it there with nsenter(1)"
-                )
-            if word == "-o":
-                options.append(value)
-        elif re.fullmatch(r"-[sfnvrw]+", word):
-            flags.extend(word[1:])
-        elif word.startswith("-") and len(word) > 1:
-            raise _usage(name, f"{word} is no option of a mount helper")
-        else:
-            places.append(word)
-    if len(places) != 2:
+    given = _Given.of(name, words, flags="sfnvrw", values="otN", kind="a mount", verb="mount")
+    if len(given.places) != 2:
         raise _usage(name, "it takes a bucket and a directory")
-    options.extend({"r": "ro", "w": "rw"}[flag] for flag in flags if flag in "rw")
-    command = ["mount", "-o", with_name(",".join(options), places[0]), "--", *places]
-    return Call(command, is_helper=True, is_fake="f" in flags)
+    options = [*given.options, *({"r": "ro", "w": "rw"}[flag] for flag in given.flags if flag in "rw")]
+    command = ["mount", "-o", with_name(",".join(options), given.places[0]), "--", *given.places]
+    return Call(command, is_helper=True, is_fake="f" in given.flags)
 
 
 def _umount(name: str, words: list[str]) -> Call:
-    places: list[str] = []
-    flags: list[str] = []
-    while words:
-        word = words.pop(0)
-        if word in ("-t", "-N"):
-            if word == "-N":
-                raise _usage(
-                    name, "it cannot unmount in another namespace (-N)", "run it there with nsenter(1)"
-                )
-            if words:
-                words.pop(0)
-        elif len(word) > 1 and word[0] == "-" and set(word[1:]) <= _UMOUNT_FLAGS:
-            flags.extend(word[1:])
-        elif word.startswith("-"):
-            raise _usage(name, f"{word} is no option of an umount helper")
-        else:
-            places.append(word)
-    if len(places) != 1:
+    given = _Given.of(name, words, flags="flnrv", values="tN", kind="an umount", verb="unmount")
+    if len(given.places) != 1:
         raise _usage(name, "it takes a directory")
-    return Call(["umount", *(["--lazy"] if "l" in flags else []), "--", *places], is_helper=True)
+    lazy = ["--lazy"] if "l" in given.flags else []
+    return Call(["umount", *lazy, "--", *given.places], is_helper=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a helper was called with: words that are no options, letters, and the values of -o."""
+
+    places: list[str]
+    flags: list[str]
+    options: list[str]
+
+    @classmethod
+    def of(cls, name: str, words: list[str], *, flags: str, values: str, kind: str, verb: str) -> _Given:
+        """Return what *words* say; *flags* are the letters that there are, *values* those that take a value.
+
+        The value of -t is this helper's own type.
+
+        Raises: StartupError (no such option, or one without its value).
+        """
+        given = cls([], [], [])
+        left = iter(words)
+        for word in left:
+            if len(word) == 2 and word[0] == "-" and word[1] in values:
+                value = next(left, None)
+                if word == "-N":
+                    cause = f"it cannot {verb} in another namespace (-N)"
+                    raise _usage(name, cause, "run it there with nsenter(1)")
+                if value is None:
+                    raise _usage(name, f"{word} needs a value")
+                given.options.extend([value] if word == "-o" else [])
+            elif len(word) > 1 and word[0] == "-" and set(word[1:]) <= set(flags):
+                given.flags.extend(word[1:])
+            elif len(word) > 1 and word[0] == "-":
+                raise _usage(name, f"{word} is no option of {kind} helper")
+            else:
+                given.places.append(word)
+        return given
 
 
 def _usage(

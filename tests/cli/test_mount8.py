@@ -60,6 +60,8 @@ def test_fake_does_everything_but_mount() -> None:
         ["umount.s3mount"],
         ["umount.s3mount", "/mnt", "-N", "1"],
         ["umount.s3mount", "/mnt", "-x"],
+        ["umount.s3mount", "/mnt", "-o", "ro"],
+        ["umount.s3mount", "/mnt", "-t"],
     ],
 )
 def test_what_no_mount_8_passes_is_refused(argv: list[str]) -> None:
