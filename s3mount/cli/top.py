@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from s3mount.cli.parser import Commands, wrapped
+from s3mount.cli.parser import Commands
+from s3mount.cli.watching import add_watching_parser, answers, print_each
 from s3mount.cli.words import duration, printable, table
 from s3mount.config.units import format_size_short
 from s3mount.core.exits import Exit
@@ -34,17 +33,14 @@ _MOST_ROWS = 30
 
 def add_parser(commands: Commands) -> None:
     """Add the command to *commands*."""
-    parser = commands.add_parser(
+    parser = add_watching_parser(
+        commands,
         "top",
         help="which programs make the requests, and what they cost",
-        usage="s3mount top [DIR] [options]",
-        description=wrapped(_DESCRIPTION),
-        epilog=f"exit codes:\n   0  it answers\n  {Exit.MOUNTPOINT:>2}  there is none, or it does not answer",
+        description=_DESCRIPTION,
+        watch="again every two seconds, until Ctrl-C",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="where it is mounted, or a path in it")
-    parser.add_argument("--json", action="store_true", help="as one line of JSON, for programs")
-    parser.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     parser.add_argument("--prices", metavar="FILE", help="your own prices, see above")
 
 
@@ -57,23 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     prices = AWS if arguments.prices is None else _prices_in(arguments.prices)
     mount, _ = mount_of(arguments.directory)
-
-    def asked() -> Iterator[tuple[list[ProcessRequests], float]]:
-        while True:
-            answer = mount.ask("top")
-            yield [_process(one) for one in answer["processes"]], answer["uptime_s"]
-            if not arguments.watch:
-                return
-            time.sleep(_REFRESH_S)
-
+    found = (
+        ([_process(one) for one in answer["processes"]], answer["uptime_s"])
+        for answer in answers(mount, "top", arguments, every_s=_REFRESH_S)
+    )
     if arguments.watch and not arguments.json and sys.stdout.isatty():
-        _show_live(asked(), prices)
-        return int(Exit.OK)
-    for processes, uptime_s in asked():
-        if arguments.json:
-            print(json.dumps(_as_json(processes, prices)), flush=True)
-        else:
-            print("\n".join(lines(processes, prices, uptime_s)), flush=True)
+        _show_live(found, prices)
+    else:
+        print_each(
+            found,
+            arguments,
+            as_json=lambda one: _as_json(one[0], prices),
+            lines=lambda one: lines(one[0], prices, one[1]),
+        )
     return int(Exit.OK)
 
 
