@@ -51,7 +51,7 @@ def upload_lines(uploads: Mapping[str, Any]) -> Iterator[str]:
     yield from table(rows, right=frozenset({1, 2}))
     more = uploads["files"] - len(rows)
     if more > 0:
-        yield f"  and {plural(more, 'more')}"
+        yield f"  and {more:,} more"
 
 
 def held_title(status: Status) -> str:

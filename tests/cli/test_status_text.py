@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 from dataclasses import replace
 from typing import Any
 
@@ -13,45 +14,21 @@ from rich.console import Console
 from s3mount.cli import status_screen, status_text
 from s3mount.cli.words import duration, plural, printable, table
 from s3mount.core.status import (
-    VERSION,
-    CacheStatus,
     ErrorRecord,
     HeldFile,
-    MemoryStatus,
     MountStatus,
-    NamesStatus,
     RenameStatus,
-    RequestCount,
-    RequestStatus,
     ServerStatus,
-    SpoolStatus,
     UploadsStatus,
     UploadStatus,
 )
+from tests.cli.command import ROOT
 
 MIB = 1024**2
+#: The one of the pictures.
+SAMPLE: MountStatus = runpy.run_path(str(ROOT / "docs" / "make_screens.py"))["STATUS"]
 UPLOAD = UploadStatus("/big", "big", "uploading", 100 * MIB, 43 * MIB, True, None, 0, None)
-QUIET = MountStatus(
-    version=VERSION,
-    program="1.2.3",
-    state="serving",
-    pid=7,
-    mountpoint="/mnt",
-    source="s3://bucket/",
-    endpoint_url="http://127.0.0.1:9000",
-    uptime_s=3725.0,
-    is_read_only=False,
-    write_back_s=None,
-    server=ServerStatus(True, "MinIO", {"put_if_match": True}, []),
-    requests=RequestStatus(1, 28, 28, [RequestCount("GetObject", 10, 1, 0, 0, 1.5, 0, 100)]),
-    cache=CacheStatus(3, 1, 0.75, 100, 1, 0, 0, 0),
-    memory=MemoryStatus(12 * MIB, 64 * MIB, 0, 0, 0, 12 * MIB, 0),
-    spool=SpoolStatus("/spool", 5 * MIB, 10 * MIB, 1024 * MIB, 512 * MIB, 0, []),
-    uploads=UploadsStatus(0, 0, 0, 0, []),
-    renames=[],
-    names=NamesStatus(12, 200_000, 0, 0),
-    errors=[],
-)
+QUIET = replace(SAMPLE, uploads=UploadsStatus(0, 0, 0, 0, []), renames=[], errors=[])
 BUSY = replace(
     QUIET,
     server=ServerStatus(False, None, {}, ["creating a file"]),
@@ -74,15 +51,15 @@ def text_of(status: MountStatus) -> str:
 def test_a_quiet_mount_fits_few_lines() -> None:
     """Nothing is said of what is not."""
     assert text_of(QUIET).splitlines() == [
-        "s3://bucket/ at /mnt",
-        "serving for 1 h 2 min; read and write; process 7, s3mount 1.2.3",
+        "s3://photos/2024/ at /srv/photos",
+        "serving for 3 d 4 h; read and write, write-back after 5.0 s; process 2204, s3mount 0.1.0",
         "",
-        "server    http://127.0.0.1:9000 (MinIO) answers",
-        "requests  10 so far, 1 failed; 1 at this moment",
-        "cache     75.0 % of 4 blocks were there",
-        "memory    12.0 MiB of 64.0 MiB (18 %)",
-        "spool     5.0 MiB of 10.0 MiB (50 %); 1.0 GiB free on its disk",
-        "names     12 of 200,000 known; 0 open files",
+        "server    https://s3.example.com (MinIO) answers",
+        "requests  6,943 so far, 3 failed; 9 at this moment",
+        "cache     95.4 % of 50,430 blocks were there",
+        "memory    402.0 MiB of 512.0 MiB (78 %)",
+        "spool     3.1 GiB of 20.0 GiB (15 %); 81.0 GiB free on its disk",
+        "names     18,204 of 200,000 known; 7 open files",
     ]
 
 
@@ -92,7 +69,7 @@ def test_what_is_amiss_is_said() -> None:
     assert "DOES NOT ANSWER" in text
     assert "to upload: 30 files, 87.0 MiB" in text
     assert "/big  100.0 MiB  43 %  uploading" in text
-    assert "  and 10 more" in text
+    assert "  and 10 more\n" in text
     assert "a/ -> b/: copying 1,200 of 5,000; HTTP 503, tried again" in text
     assert "1 file in the spool waiting for you" in text
     assert "\x1b" not in text
