@@ -13,6 +13,7 @@
     +-- NameTooLong              ENAMETOOLONG  name over 255 bytes, key over 1,024
     +-- AccessDenied             EACCES        the server said 403
     +-- NotPermitted             EPERM         never possible here (hard links, devices)
+    |   +-- OwnerFixed           EPERM         every file is the mount's owner's
     +-- NotSupported             ENOTSUP
     +-- ReadOnly                 EROFS
     +-- NoSpace                  ENOSPC        the spool is full
@@ -131,6 +132,10 @@ class NotPermitted(FsError):
     """What S3 can never do: hard links, devices, set-uid bits."""
 
     errno = errno.EPERM
+
+
+class OwnerFixed(NotPermitted):
+    """The mount says whose everything is, and this would be somebody else's."""
 
 
 class NotSupported(FsError):

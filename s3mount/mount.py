@@ -577,4 +577,10 @@ def mount_options(config: MountConfig) -> set[str]:
 
 
 def _defaults(config: MountConfig) -> Defaults:
-    return Defaults(uid=config.uid, gid=config.gid, file_mode=config.file_mode, dir_mode=config.dir_mode)
+    return Defaults(
+        uid=config.uid,
+        gid=config.gid,
+        file_mode=config.file_mode,
+        dir_mode=config.dir_mode,
+        owners=config.owners,
+    )

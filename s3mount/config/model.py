@@ -63,6 +63,7 @@ class MountConfig:
     allow_root: bool
     uid: int
     gid: int
+    owners: Literal["mount", "bucket"]
     file_mode: int
     dir_mode: int
     umask: int | None

@@ -295,7 +295,7 @@ OPTIONS: tuple[Option, ...] = (
     _named(
         "uid",
         ACCESS,
-        "Owner of what has none stored.",
+        "Owner of every file; with --owners=bucket of those that have none stored.",
         _uid,
         default=os.getuid,
         metavar="USER",
@@ -304,11 +304,22 @@ OPTIONS: tuple[Option, ...] = (
     _named(
         "gid",
         ACCESS,
-        "Group of what has none stored.",
+        "Group of every file; with --owners=bucket of those that have none stored.",
         _gid,
         default=os.getgid,
         metavar="GROUP",
         default_text="yours",
+    ),
+    _named(
+        "owners",
+        ACCESS,
+        "Who says whose a file is. mount: --uid and --gid do; what is stored of owners stays stored and is "
+        "not shown, and chown(2) to anybody else fails with EPERM. bucket: owners that are stored are shown, "
+        "and those of new files and of chown(2) are stored. That is for users who share a mount, and for "
+        "copies that keep owners; whoever can write to the bucket then says whose a file is here.",
+        one_of("mount", "bucket"),
+        default="mount",
+        metavar="WHO",
     ),
     _mode("file-mode", 0o644, "Mode of files that have none stored."),
     _mode("dir-mode", 0o755, "Mode of directories that have none stored."),

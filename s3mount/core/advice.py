@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+from s3mount.errors import FsError, OwnerFixed
+
 _BY_CODE: Final = {
     "AccessDenied": "these credentials may not do that: look at the policy of the user or the bucket",
     "AllAccessDisabled": "the bucket's owner has to allow it",
@@ -52,12 +54,15 @@ _BY_ERRNO: Final = {
     errno.ESTALE: "the object was changed or deleted elsewhere: open it again",
     errno.ETIMEDOUT: "the server is slow or out of reach; --operation-timeout is the limit",
 }
+_BY_KIND: Final[dict[type[FsError], str]] = {
+    OwnerFixed: "here every file is --uid's and --gid's: --owners=bucket shows and stores owners",
+}
 
 
-def advice_for(number: int, http_status: int | None, code: str | None) -> str:
-    """Return what to do about errno *number*, where the server said *code* with *http_status*."""
+def advice_for(error: FsError, http_status: int | None = None, code: str | None = None) -> str:
+    """Return what to do about *error*, where the server said *code* with *http_status*."""
     if code in _BY_CODE:
         return _BY_CODE[code]
     if http_status in _BY_STATUS:
         return _BY_STATUS[http_status]
-    return _BY_ERRNO.get(number, "see the log")
+    return _BY_KIND.get(type(error)) or _BY_ERRNO.get(error.errno, "see the log")

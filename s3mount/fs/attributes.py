@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from s3mount.core.attributes import Attributes, to_metadata
 from s3mount.core.objects import ObjectHeaders
-from s3mount.errors import NotFound, ReadOnly
+from s3mount.errors import NotFound, OwnerFixed, ReadOnly
 from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import Files
 from s3mount.fs.open_file import OpenFile
@@ -63,18 +63,28 @@ class AttributeWriter:
     async def change(self, node: Node, change: AttributeChange, number: int | None) -> None:
         """Change *node*; *number* is the handle that the caller had, if any.
 
-        Raises: NotPermitted (set-uid bits), ReadOnly, Busy, NotFound, StaleObject, what the store raises.
+        Raises: NotPermitted (set-uid bits), OwnerFixed, ReadOnly, Busy, NotFound, StaleObject, what the
+        store raises.
         """
         if self._read_only:
             raise ReadOnly(f"{node.path()}: the mount is read-only")
         if node.parent is not None:
             self._services.namespace.busy.check_change(node.parent.location, node.name)
+        if not self._defaults.stores_owners:
+            change = self._without_owner(node, change)
         if change.size is not None and isinstance(node, FileNode):
             await self._files.truncate(node, change.size, number)
         if change.is_stored:
             await self._store(node, change)
         if change.atime_ns is not None:
             node.atime_ns = change.atime_ns
+
+    def _without_owner(self, node: Node, change: AttributeChange) -> AttributeChange:
+        """Return the rest of *change*, where it makes nobody the owner who is not shown as such already."""
+        if not self._defaults.shows(change.uid, change.gid):
+            owner = f"{self._defaults.uid}:{self._defaults.gid}"
+            raise OwnerFixed(f"{node.path()}: everything on this mount is {owner}'s")
+        return replace(change, uid=None, gid=None)
 
     async def _store(self, node: Node, change: AttributeChange) -> None:
         if isinstance(node, DirectoryNode):
@@ -194,15 +204,15 @@ class ShownAttributes:
 
 
 def shown_attributes(node: Node, defaults: Defaults) -> ShownAttributes:
-    """Return what *node* shows: what is stored, and the mount's defaults for the rest."""
+    """Return what *node* shows: what is stored and believed, and the mount's defaults for the rest."""
     stored = node.attributes or Attributes()
     default = defaults.dir_mode if isinstance(node, DirectoryNode) else defaults.file_mode
     mode = default if stored.mode is None else stored.mode
     if stored.is_symlink:
         mode = 0o777
     return ShownAttributes(
-        uid=defaults.uid if stored.uid is None else stored.uid,
-        gid=defaults.gid if stored.gid is None else stored.gid,
+        uid=defaults.uid if stored.uid is None or not defaults.stores_owners else stored.uid,
+        gid=defaults.gid if stored.gid is None or not defaults.stores_owners else stored.gid,
         mode=mode,
     )
 

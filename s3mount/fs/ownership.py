@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
+from typing import Literal
 
 from s3mount.core.attributes import Attributes
 from s3mount.errors import NotPermitted
 
+Owners = Literal["mount", "bucket"]
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What an entry without stored attributes shows; modes are permission bits."""
+    """What an entry without stored attributes shows; modes are permission bits.
+
+    ``owners``: with ``mount`` every entry shows ``uid`` and ``gid``, also one that has others stored, which
+    are kept and neither shown nor changed; with ``bucket`` they are shown and stored.
+    """
 
     uid: int
     gid: int
     file_mode: int
     dir_mode: int
+    owners: Owners = "mount"
+
+    @property
+    def stores_owners(self) -> bool:
+        """Whether owners are kept in the bucket, and those that it has believed."""
+        return self.owners == "bucket"
+
+    def shows(self, uid: int | None, gid: int | None) -> bool:
+        """Whether an entry that is *uid*'s and *gid*'s shows nobody else than the mount's; None is left."""
+        return uid in (None, self.uid) and gid in (None, self.gid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +54,8 @@ def new_attributes(defaults: Defaults, caller: Caller, mode: int, *, is_director
     default_mode = defaults.dir_mode if is_directory else defaults.file_mode
     return Attributes(
         mode=None if permissions == default_mode else permissions,
-        uid=None if caller.uid == defaults.uid else caller.uid,
-        gid=None if caller.gid == defaults.gid else caller.gid,
+        uid=caller.uid if defaults.stores_owners and caller.uid != defaults.uid else None,
+        gid=caller.gid if defaults.stores_owners and caller.gid != defaults.gid else None,
         mtime_ns=None,
     )
 

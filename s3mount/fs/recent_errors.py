@@ -47,7 +47,7 @@ class RecentErrors:
             path=path,
             error=name,
             message=str(error)[:MOST_TEXT],
-            advice=advice_for(error.errno, status, code),
+            advice=advice_for(error, status, code),
         )
         if answer is not None:
             record = replace(

@@ -63,8 +63,12 @@ def tools(mount: Mount) -> Tools:
 def shared_mount(
     request: pytest.FixtureRequest, server_pool: ServerPool, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SharedMount]:
-    """One mount on each real server for all tests of a module that work in a ``place``."""
-    shared = SharedMount(server_pool.get(request.param), tmp_path_factory.mktemp("mounts"))
+    """One mount on each real server for all tests of a module that work in a ``place``.
+
+    A module's ``MOUNT_OPTIONS`` are options of it.
+    """
+    options = getattr(request.module, "MOUNT_OPTIONS", ())
+    shared = SharedMount(server_pool.get(request.param), tmp_path_factory.mktemp("mounts"), options)
     yield shared
     shared.close()
 

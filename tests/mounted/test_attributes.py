@@ -15,6 +15,8 @@ from tests.support.servers import Server
 from tests.support.workplace import Workplace
 
 NOBODY = 65534
+#: What is stored of owners is shown and stored: what is not is in test_owners.py.
+MOUNT_OPTIONS = ("--owners=bucket",)
 TIME_NS = 1_234_567_890_123_456_789
 S3FS = {"mode": "33184", "uid": "1001", "gid": "1002", "mtime": "1500000000.250000000"}
 SHOWN = (0o640, 1001, 1002, 1_500_000_000_250_000_000)
@@ -255,7 +257,7 @@ def test_how_attributes_are_looked_up(real_server: Server, make_mount: MakeMount
         bucket.put(f"all/{number}", b"x", Metadata=S3FS)
         bucket.put(f"none/{number}", b"x")
         bucket.put(f"one/{number}", b"x", Metadata=S3FS if number == 1 else {})
-    mount = make_mount(real_server, name, f"--attributes={attributes}")
+    mount = make_mount(real_server, name, f"--attributes={attributes}", *MOUNT_OPTIONS)
 
     def with_attributes(directory: str) -> int:
         entries = list(os.scandir(mount.path / directory))
@@ -284,18 +286,22 @@ def owner_options(mount: Mount) -> list[str]:
     return [f"{path.name}:{shown(path)[:3]}" for path in sorted(mount.path.iterdir())]
 
 
-def test_the_mounts_own_defaults(minio: Server, make_mount: MakeMount) -> None:
-    """--uid, --gid, --file-mode, --dir-mode and --umask say what is shown where nothing is stored."""
+@pytest.mark.parametrize("owners", ["mount", "bucket"])
+def test_the_mounts_own_defaults(minio: Server, make_mount: MakeMount, owners: str) -> None:
+    """--uid, --gid, --file-mode, --dir-mode and --umask say what is shown where nothing is stored.
+
+    With --owners=mount the first two say it of everything.
+    """
     name = minio.fresh_bucket()
     bucket = Bucket(minio, name)
     bucket.put("f", b"x")
     bucket.put("stored", b"x", Metadata=S3FS)
     bucket.put("d/x", b"x")
-    mount = make_mount(
-        minio, name, "--uid=1234", "--gid=2345", "--file-mode=0666", "--dir-mode=0777", "--umask=0027"
-    )
+    modes = ("--file-mode=0666", "--dir-mode=0777", "--umask=0027")
+    mount = make_mount(minio, name, "--uid=1234", "--gid=2345", *modes, f"--owners={owners}")
+    stored_owner = (1234, 2345) if owners == "mount" else (1001, 1002)
     assert owner_options(mount) == [
         f"d:{(0o750, 1234, 2345)}",
         f"f:{(0o640, 1234, 2345)}",
-        f"stored:{(0o640, 1001, 1002)}",
+        f"stored:{(0o640, *stored_owner)}",
     ]

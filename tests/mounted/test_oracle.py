@@ -26,7 +26,7 @@ CASES_UNCACHED = 12
 AT_ONCE = 25
 
 #: Small blocks and parts, so that small files have several.
-OPTIONS = ("--attributes=exact", "--block-size=64K", "--part-size=5M")
+OPTIONS = ("--attributes=exact", "--block-size=64K", "--part-size=5M", "--owners=bucket")
 UNCACHED = ("--ttl=0s", "--negative-ttl=0s")
 
 #: What random cases have found, made small, by what a user saw.

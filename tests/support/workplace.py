@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,9 +57,10 @@ class Workplace:
 class SharedMount:
     """A mount of a fresh bucket that is started when first needed, and again after it was cut off."""
 
-    def __init__(self, server: Server, base: Path) -> None:
+    def __init__(self, server: Server, base: Path, options: Sequence[str] = ()) -> None:
         self._server = server
         self._base = base
+        self._options = options
         self._mount: Mount | None = None
         self._started = 0
         self._bucket: Bucket
@@ -76,7 +77,7 @@ class SharedMount:
             # Made before the mount knows of them: what a test puts there itself is found at once.
             self._places = iter([f"p{number:02}" for number in range(MOST_PLACES)])
             self._bucket.put_many({f"p{number:02}/": b"" for number in range(MOST_PLACES)})
-            self._mount = Mount(self._server, name, base)
+            self._mount = Mount(self._server, name, base, self._options)
             self._mount.__enter__()
         self._mount.watch(watchdog_s)
         directory = next(self._places)
