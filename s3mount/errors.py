@@ -12,8 +12,10 @@
     +-- IllegalName              EILSEQ        bytes that S3 cannot store as a key
     +-- NameTooLong              ENAMETOOLONG  name over 255 bytes, key over 1,024
     +-- AccessDenied             EACCES        the server said 403
+    +-- LinkNotFollowed          EACCES        a symbolic link that may lead out of the mount
     +-- NotPermitted             EPERM         never possible here (hard links, devices)
     |   +-- OwnerFixed           EPERM         every file is the mount's owner's
+    |   +-- LinkNotStored        EPERM         a symbolic link that could not be followed
     +-- NotSupported             ENOTSUP
     +-- ReadOnly                 EROFS
     +-- NoSpace                  ENOSPC        the spool is full
@@ -128,6 +130,12 @@ class AccessDenied(FsError):
     errno = errno.EACCES
 
 
+class LinkNotFollowed(FsError):
+    """The mount tells nobody where this symbolic link leads: it may be out of the mount."""
+
+    errno = errno.EACCES
+
+
 class NotPermitted(FsError):
     """What S3 can never do: hard links, devices, set-uid bits."""
 
@@ -136,6 +144,10 @@ class NotPermitted(FsError):
 
 class OwnerFixed(NotPermitted):
     """The mount says whose everything is, and this would be somebody else's."""
+
+
+class LinkNotStored(NotPermitted):
+    """A symbolic link of which the mount would tell nobody where it leads."""
 
 
 class NotSupported(FsError):

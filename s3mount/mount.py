@@ -28,6 +28,7 @@ from s3mount.control.status import Identity, Observer
 from s3mount.core.descriptors import plan_descriptors
 from s3mount.core.exits import Exit
 from s3mount.core.keys import Location
+from s3mount.core.link_targets import LinkRules
 from s3mount.core.progress import Sending
 from s3mount.core.readahead import Readahead
 from s3mount.core.server_facts import ServerFacts
@@ -294,7 +295,8 @@ async def build_file_system(config: MountConfig, opened: OpenedStore, stack: Asy
     open_files = OpenFiles(services)
     errors = RecentErrors()
     files = Files(services, open_files, defaults, opened.descriptors, errors, read_only=config.read_only)
-    tree = Tree(services, open_files, defaults, read_only=config.read_only)
+    link_rules = LinkRules(config.links, os.fsencode(config.mountpoint))
+    tree = Tree(services, open_files, defaults, link_rules, read_only=config.read_only)
     journal = JobJournal(spool_dir.journal)
     jobs = await stack.enter_async_context(Jobs.open(services, open_files, tree, journal))
     if not config.read_only:

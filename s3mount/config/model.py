@@ -64,6 +64,7 @@ class MountConfig:
     uid: int
     gid: int
     owners: Literal["mount", "bucket"]
+    links: Literal["inside", "all", "none"]
     file_mode: int
     dir_mode: int
     umask: int | None

@@ -321,6 +321,17 @@ OPTIONS: tuple[Option, ...] = (
         default="mount",
         metavar="WHO",
     ),
+    _named(
+        "links",
+        ACCESS,
+        "Which symbolic links of the bucket programs may follow and make. inside: those that stay within the "
+        "mount. all: every one; whoever can write to the bucket then leads those who follow to any path of "
+        "this machine. none: no link. Others are listed as links too, but readlink(2) fails with EACCES, and "
+        "symlink(2) with EPERM.",
+        one_of("inside", "all", "none"),
+        default="inside",
+        metavar="WHICH",
+    ),
     _mode("file-mode", 0o644, "Mode of files that have none stored."),
     _mode("dir-mode", 0o755, "Mode of directories that have none stored."),
     _mode("umask", None, "Bits to take away from --file-mode and --dir-mode, for example 0077."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from s3mount.errors import FsError, OwnerFixed
+from s3mount.errors import FsError, LinkNotFollowed, LinkNotStored, OwnerFixed
 
 _BY_CODE: Final = {
     "AccessDenied": "these credentials may not do that: look at the policy of the user or the bucket",
@@ -54,7 +54,10 @@ _BY_ERRNO: Final = {
     errno.ESTALE: "the object was changed or deleted elsewhere: open it again",
     errno.ETIMEDOUT: "the server is slow or out of reach; --operation-timeout is the limit",
 }
+_LINKS: Final = "--links=all permits links to anywhere, --links=inside those that stay within the mount"
 _BY_KIND: Final[dict[type[FsError], str]] = {
+    LinkNotFollowed: _LINKS,
+    LinkNotStored: _LINKS,
     OwnerFixed: "here every file is --uid's and --gid's: --owners=bucket shows and stores owners",
 }
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from s3mount.core.attributes import Attributes, to_metadata
+from s3mount.core.link_targets import LinkRules
 from s3mount.core.objects import ByteRange, ObjectHeaders
 from s3mount.errors import (
     AlreadyExists,
@@ -14,6 +15,8 @@ from s3mount.errors import (
     FsError,
     InvalidArgument,
     IsADirectory,
+    LinkNotFollowed,
+    LinkNotStored,
     NameTooLong,
     NotADirectory,
     ReadOnly,
@@ -40,13 +43,20 @@ class Tree:
     """Operations on names."""
 
     def __init__(
-        self, services: FileServices, open_files: OpenFiles, defaults: Defaults, *, read_only: bool
+        self,
+        services: FileServices,
+        open_files: OpenFiles,
+        defaults: Defaults,
+        link_rules: LinkRules,
+        *,
+        read_only: bool,
     ) -> None:
         self._store = services.store
         self._namespace = services.namespace
         self._table = services.namespace.table
         self._open_files = open_files
         self._defaults = defaults
+        self._link_rules = link_rules
         self._read_only = read_only
 
     def check_writable(self, parent: DirectoryNode, name: bytes) -> None:
@@ -99,10 +109,16 @@ class Tree:
             raise DirectoryNotEmpty(node.path())
 
     async def symlink(self, parent: DirectoryNode, name: bytes, target: bytes, caller: Caller) -> FileNode:
-        """Make a symbolic link: an object whose body is the target, marked in its mode as s3fs does."""
+        """Make a symbolic link: an object whose body is the target, marked in its mode as s3fs does.
+
+        Raises: LinkNotStored (nobody could follow it here), NameTooLong, AlreadyExists, what the store
+        raises.
+        """
         self.check_writable(parent, name)
         if len(target) > MAX_TARGET:
             raise NameTooLong(f"link target of {len(target)} bytes")
+        if not self._link_rules.permits(target, parent.depth):
+            raise LinkNotStored(f"{parent.path()}: {name!r} {self._refusal(target)}")
         key = target_for_new(parent, name).new_file_key()
         if name in parent.children:
             raise AlreadyExists(f"{parent.path()}: {name!r} is there")
@@ -121,7 +137,25 @@ class Tree:
         return node
 
     async def readlink(self, node: FileNode) -> bytes:
-        """Return a link's target. Raises: StaleObject, BadAnswer if no target can be that long."""
+        """Return a link's target.
+
+        Raises: LinkNotFollowed, StaleObject, BadAnswer for what cannot be a target.
+        """
+        if self._link_rules.links == "none":
+            raise LinkNotFollowed(f"{node.path()} is a link, and --links=none lets nobody follow one")
+        target = await self._target(node)
+        # Each time: since the last time it may have been moved to where the same text leads out.
+        depth = 0 if node.parent is None else node.parent.depth
+        if not self._link_rules.permits(target, depth):
+            raise LinkNotFollowed(f"{node.path()} {self._refusal(target)}")
+        return target
+
+    def _refusal(self, target: bytes) -> str:
+        if self._link_rules.links == "none":
+            return "would be a link, and --links=none lets nobody follow one"
+        return f"would lead to {target!r}, which is or may be outside of the mount"
+
+    async def _target(self, node: FileNode) -> bytes:
         if node.target is None:
             stat = node.stat
             assert stat is not None
@@ -131,6 +165,8 @@ class Tree:
             await self._store.get_into(
                 stat.key, ByteRange(0, stat.size), memoryview(buffer), if_match=stat.etag, is_whole=True
             )
+            if 0 in buffer:
+                raise BadAnswer(f"{node.path()}: a link target with a NUL in it")
             node.target = bytes(buffer)
         return node.target
 

@@ -196,6 +196,11 @@ class DirectoryNode(Node):
         """Whether it is open, or the store is being asked about its entries."""
         return bool(self.pins or self.listings)
 
+    @property
+    def depth(self) -> int:
+        """How many directories below the mount's root this is: 0 is the root, or what was unlinked."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
     def forget_listing(self) -> None:
         """Say that the known entries are not all there are: what is not among them may be there."""
         self.listed_until = self.absent_until = 0.0

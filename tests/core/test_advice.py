@@ -11,6 +11,8 @@ from s3mount.core.advice import advice_for
 from s3mount.errors import (
     AccessDenied,
     FsError,
+    LinkNotFollowed,
+    LinkNotStored,
     NoSpace,
     NotFound,
     NotPermitted,
@@ -30,6 +32,8 @@ from s3mount.errors import (
         (NotFound(), None, None, "see the log"),
         (NotPermitted(), None, None, "no hard links"),
         (OwnerFixed(), None, None, "--owners=bucket"),
+        (LinkNotFollowed(), None, None, "--links=all"),
+        (LinkNotStored(), None, None, "--links=all"),
     ],
 )
 def test_the_servers_code_counts_before_its_status_and_the_errno(

@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from s3mount.core.keys import Location
+from s3mount.core.link_targets import LinkRules
 from s3mount.core.readahead import Readahead
 from s3mount.data.block_cache import BlockCache
 from s3mount.data.budget import Budget
@@ -174,7 +175,7 @@ class World:
             )
             defaults = Defaults(uid=0, gid=0, file_mode=0o644, dir_mode=0o755)
             open_files = OpenFiles(services)
-            tree = Tree(services, open_files, defaults, read_only=False)
+            tree = Tree(services, open_files, defaults, LinkRules("inside", b"/mnt"), read_only=False)
             journal = JobJournal(spool.journal)
             jobs = await stack.enter_async_context(Jobs.open(services, open_files, tree, journal))
             jobs.find()

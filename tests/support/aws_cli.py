@@ -32,11 +32,13 @@ def main(arguments: list[str]) -> None:
         client.close()
 
 
-def copy(client: Any, source: str, target: str) -> None:
-    """Copy standard input to an object, or an object to standard output."""
+def copy(client: Any, source: str, target: str, *more: str) -> None:
+    """Copy standard input to an object, with ``--metadata name=value``, or an object to standard output."""
     if source == "-":
         bucket, key = _split(target)
-        client.put_object(Bucket=bucket, Key=key, Body=sys.stdin.buffer.read())
+        assert more[::2] in ((), ("--metadata",)), more
+        metadata = dict(pair.split("=", 1) for pair in more[1::2])
+        client.put_object(Bucket=bucket, Key=key, Body=sys.stdin.buffer.read(), Metadata=metadata)
     else:
         bucket, key = _split(source)
         with client.get_object(Bucket=bucket, Key=key)["Body"] as body:
