@@ -114,13 +114,27 @@ class SpoolEntry:
         if record.upload is not None and (record.key != key or record.headers != headers):
             self.abandon_upload()
 
-    def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition, **facts: Any) -> None:
-        """Say that the file is whole and is being sent to *key*; *facts* describe its bytes."""
+    async def begin_upload(
+        self, key: str, headers: ObjectHeaders, condition: WriteCondition, **facts: Any
+    ) -> None:
+        """Say that the file is whole and is being sent to *key*; *facts* describe its bytes.
+
+        If a power cut might leave a row that says that it is still to be sent, this one is made safe first:
+        the next mount would meet its own object without knowing that it may be its own, and where that has
+        taken the place of the one underneath, the bytes that were fetched of that are nowhere else.
+        Raises: FsError (the row cannot be changed).
+        """
         self.abandon_other_upload(key, headers)
         told = {"key": key, "headers": headers, "condition": condition}
         if any(getattr(self.record, name) != value for name, value in facts.items()):
             facts["is_synced"] = False  # of the bytes that the row did not know
         self.note(state=SpoolState.UPLOADING, cause="", **told, **facts)
+        if self._may_be_believed:
+            try:
+                await self.sync()
+            except FsError as exc:
+                # Sending frees the room, and saves what is on a disk that fails.
+                log.debug("%s: that it is being sent may be forgotten: %s", self.record.file_name, exc)
 
     def rekey(
         self,

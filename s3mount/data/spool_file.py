@@ -260,16 +260,18 @@ class SpoolFile:
         if self.missing(span):
             raise FsError(f"{self.path}: bytes {span.start}-{span.stop} are not all here")
 
-    def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition) -> None:
-        """Say that the file is complete and is being sent to *key*. Takes microseconds.
+    async def begin_upload(self, key: str, headers: ObjectHeaders, condition: WriteCondition) -> None:
+        """Say that the file is complete and is being sent to *key*.
 
-        An upload that was begun for another key or with other headers is given up.
+        Takes microseconds, or, where a power cut may leave a row that says that the file is to be sent, an
+        fsync of the journal. An upload that was begun for another key or with other headers is given up.
         What was closed before must have been replaced: see :meth:`make_durable`.
+        Cancel: the row may say so, and nothing was sent.
         Raises: the poison; FsError (bytes are missing; the disk failed).
         """
         assert self._older is None
         self._need_whole()
-        self._entry.begin_upload(key, headers, condition, **self._facts())
+        await self._entry.begin_upload(key, headers, condition, **self._facts())
 
     def sent(self, etag: str | None = None) -> None:
         """Say that the bucket has the file as it is: the bytes are here for those who have it open.

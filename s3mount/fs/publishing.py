@@ -95,7 +95,7 @@ class Publication:
     async def _send(
         self, key: str, spool: SpoolFile, headers: ObjectHeaders, condition: WriteCondition
     ) -> WriteAnswer:
-        spool.begin_upload(key, headers, condition)
+        await spool.begin_upload(key, headers, condition)
         return await self._services.uploader.upload(
             key, spool, headers, condition=condition, ledger=spool.ledger
         )

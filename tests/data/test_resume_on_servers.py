@@ -104,7 +104,7 @@ async def upload(
     """Upload as an open file does."""
     if file.is_edited:
         await file.make_durable(SpoolState.QUEUED)
-    file.begin_upload("dir/k", headers, condition)
+    await file.begin_upload("dir/k", headers, condition)
     by = uploader(store, spool)
     answer = await by.upload("dir/k", file, headers, condition=condition, ledger=file.ledger)
     file.sent(answer.etag)
@@ -310,7 +310,7 @@ def test_a_cancel_keeps_the_parts_only_for_who_goes_on(store: Flaky, path: Path,
 
     async def main(spool: SpoolDir) -> None:
         file = await written(spool)
-        file.begin_upload("dir/k", HEADERS, CREATED)
+        await file.begin_upload("dir/k", HEADERS, CREATED)
         with trio.CancelScope() as scope:
 
             def cancel(method: str, number: int) -> None:

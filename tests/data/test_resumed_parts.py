@@ -25,7 +25,7 @@ class Died(BaseException):
 
 async def send(store: MemoryStore, file: SpoolFile) -> None:
     """Upload *file*."""
-    file.begin_upload("k", HEADERS, CREATED)
+    await file.begin_upload("k", HEADERS, CREATED)
     uploader = Uploader(store, part_size=PART, backoff_s=0)
     await uploader.upload("k", file, HEADERS, condition=CREATED, ledger=file.ledger)
 

@@ -73,7 +73,7 @@ async def old(span: ByteRange) -> bytes:
 
 async def upload_begun(file: SpoolFile, headers: ObjectHeaders = HEADERS) -> None:
     """Let an upload in parts have sent its first part."""
-    file.begin_upload("k", headers, WriteCondition())
+    await file.begin_upload("k", headers, WriteCondition())
     await file.ledger.asked(1)
     file.ledger.begun(MultipartUpload("k", "id"), 5 * MIB)
     file.ledger.sent(PartTag(1, '"a"', 5 * MIB))
@@ -105,10 +105,10 @@ def test_a_small_file_that_is_sent_at_once_costs_no_fsync(path: Path, fsyncs: Fs
         fsyncs.names.clear()
         file = await spool.create("k")
         await file.write(0, b"x")
-        file.begin_upload("k", HEADERS, WriteCondition())
+        await file.begin_upload("k", HEADERS, WriteCondition())
         file.sent()
         await file.write(0, b"y")
-        file.begin_upload("k", HEADERS, WriteCondition())
+        await file.begin_upload("k", HEADERS, WriteCondition())
         file.sent()
         await file.discard()
         assert fsyncs.names == []
@@ -177,7 +177,7 @@ def test_a_file_that_was_sent_is_not_missed_after_a_power_cut(path: Path, fsyncs
         file = await spool.create("k")
         await file.write(0, b"safe")
         await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
-        file.begin_upload("k", HEADERS, WriteCondition())
+        await file.begin_upload("k", HEADERS, WriteCondition())
         file.sent()
         fsyncs.names.clear()
         fsyncs.held = "log"
@@ -308,7 +308,7 @@ def test_a_disk_that_fails_to_make_bytes_safe_poisons_them_for_good(
     async def main(spool: SpoolDir) -> None:
         file = await spool.create("k")
         await file.write(0, b"x")
-        file.begin_upload("k", HEADERS, WriteCondition())
+        await file.begin_upload("k", HEADERS, WriteCondition())
         fsyncs.failing = kind
         with pytest.raises(FsError, match="the spool's disk failed"):
             await file.queue()
@@ -372,8 +372,47 @@ def test_bytes_that_are_fetched_for_the_upload_are_safe_before_the_row_has_them(
         assert fsyncs.names == ["data"]
         filled = only_record(path)
         assert (filled.present, filled.is_synced) == ((ByteRange(0, 2 * MIB),), True)
-        file.begin_upload("k", HEADERS, WriteCondition())
+        await file.begin_upload("k", HEADERS, WriteCondition())
         assert (only_record(path).state, only_record(path).is_synced) == (SpoolState.UPLOADING, True)
+
+    play(path, main)
+
+
+def test_a_try_to_send_what_was_promised_is_known_for_good_before_the_request(
+    path: Path, fsyncs: Fsyncs
+) -> None:
+    """A power cut left a row that knew of no try, nor of the bytes that were fetched for it: the next mount
+    met its own object, and took it for another writer's."""
+
+    async def main(spool: SpoolDir) -> None:
+        file = await spool.create("k", stat(100))
+        await file.write(10, b"new")
+        await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
+        await file.fill(old)
+        fsyncs.names.clear()
+        fsyncs.held = "log"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file.begin_upload, "k", HEADERS, WriteCondition(if_match='"etag"'))
+            await fsyncs.until_held()
+            record = only_record(path)  # the log has it, and is being made safe
+            assert (record.state, record.is_complete) == (SpoolState.UPLOADING, True)
+            fsyncs.may_go_on.set()
+        assert fsyncs.names == ["log"]
+
+    play(path, main)
+
+
+def test_on_a_failing_disk_what_was_promised_is_sent_all_the_same(path: Path, fsyncs: Fsyncs) -> None:
+    """The bucket saves it; that the next mount may not know whose object that is, is the lesser evil."""
+
+    async def main(spool: SpoolDir) -> None:
+        file = await spool.create("k")
+        await file.write(0, b"safe")
+        await file.make_durable(SpoolState.QUEUED, headers=HEADERS)
+        fsyncs.failing = "log"
+        await file.begin_upload("k", HEADERS, WriteCondition())
+        assert file.slice(ByteRange(0, 4)).span.size == 4
+        assert only_record(path).state is SpoolState.UPLOADING
 
     play(path, main)
 
@@ -406,7 +445,7 @@ def test_an_upload_with_other_headers_is_not_gone_on_with(path: Path, how: str) 
         elif how == "describe":
             file.describe(OTHER)
         else:
-            file.begin_upload("k", OTHER, WriteCondition())
+            await file.begin_upload("k", OTHER, WriteCondition())
         assert file.ledger.upload is None
         assert [row.upload_id for row in spool.rows.begun()] == ["id"]
         assert only_record(path).headers == OTHER

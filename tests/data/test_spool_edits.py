@@ -251,7 +251,7 @@ def test_an_upload_in_parts_is_gone_on_with_after_the_edit(path: Path, headers: 
 
     async def main(spool: SpoolDir) -> None:
         file = await closed(spool, bytes(5 * MIB))
-        file.begin_upload("k", HEADERS, WriteCondition())
+        await file.begin_upload("k", HEADERS, WriteCondition())
         await file.ledger.asked(1)
         file.ledger.begun(MultipartUpload("k", "id"), 5 * MIB)
         file.ledger.sent(PartTag(1, '"a"', 5 * MIB))
@@ -321,7 +321,7 @@ await file.write({BLOCK}, b"y" * {BLOCK})
         assert found is not None
         assert found.base == stat(3 * BLOCK, "moved", '"copy"')
         await file.fill(old)
-        file.begin_upload("moved", HEADERS, WriteCondition(if_match='"copy"'))
+        await file.begin_upload("moved", HEADERS, WriteCondition(if_match='"copy"'))
         file.sent('"new"')
         await file.discard()
         found = only_record(path)

@@ -33,14 +33,14 @@ BLOCK = 4096
 QUEUE = """
 file = await spool.create("k", condition=WriteCondition(if_none_match=True))
 await file.write(0, b"queued")
-file.begin_upload("k", HEADERS, WriteCondition(if_none_match=True))
+await file.begin_upload("k", HEADERS, WriteCondition(if_none_match=True))
 await file.queue("the store was away", is_failure=True)
 """
 CHANGE = 'await file.write(0, b"Q")'
 SEND = """
 file = await spool.create("k")
 await file.write(0, b"sending")
-file.begin_upload("k", HEADERS, WriteCondition())
+await file.begin_upload("k", HEADERS, WriteCondition())
 """
 
 
@@ -458,7 +458,7 @@ def test_what_is_written_after_an_upload_is_a_change_of_what_was_uploaded(path: 
         f"""
 file = await spool.create("k", stat({3 * BLOCK}), WriteCondition(if_match='"old"'))
 await file.write(0, b"x" * {3 * BLOCK})
-file.begin_upload("k", HEADERS, WriteCondition(if_match='"old"'))
+await file.begin_upload("k", HEADERS, WriteCondition(if_match='"old"'))
 file.sent('"new"')
 await file.write(5, b"y")
 """,

@@ -63,7 +63,7 @@ async def upload(
     """Upload as an open file does."""
     if file.is_edited:
         await file.make_durable(SpoolState.QUEUED)
-    file.begin_upload(key, headers, condition)
+    await file.begin_upload(key, headers, condition)
     await by.upload(key, file, headers, condition=condition, ledger=file.ledger)
     file.sent()
 
@@ -303,7 +303,7 @@ def test_a_cancel_keeps_the_parts_for_who_will_go_on(
 
     async def main(spool: SpoolDir) -> None:
         file = await written(spool)
-        file.begin_upload("k", HEADERS, CREATED)
+        await file.begin_upload("k", HEADERS, CREATED)
         with trio.CancelScope() as scope:
 
             async def act(number: int) -> None:
@@ -771,7 +771,7 @@ def test_a_process_that_dies_as_soon_as_its_upload_is_complete_makes_no_conflict
 
     async def die(spool: SpoolDir) -> None:
         file = await written(spool, body(1, size))
-        file.begin_upload("k", HEADERS, CREATED)
+        await file.begin_upload("k", HEADERS, CREATED)
         await uploader(store, spool).upload("k", file, HEADERS, condition=CREATED, ledger=file.ledger)
 
     async def recover(spool: SpoolDir) -> None:
@@ -845,7 +845,7 @@ def test_any_failures_end_in_the_whole_file_and_nothing_else(path: Path, seed: i
 
     async def attempt(spool: SpoolDir, file: SpoolFile) -> None:
         condition = file.record.condition
-        file.begin_upload("k", HEADERS, condition)
+        await file.begin_upload("k", HEADERS, condition)
         by = uploader(store, spool, concurrency=2)
         answer = await by.upload("k", file, HEADERS, condition=condition, ledger=file.ledger)
         file.sent(answer.etag)
