@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -278,7 +279,7 @@ class Chain:
         self._known |= {kept.file_name for kept in spool}
         verdict = expected.judge(bucket, spool, parents)
         complaints = verdict.complaints + [f"an upload is left: {key}" for key in uploads]
-        complaints += [f"in the spool, and not listed: {name}" for name in unlisted(self.spool)]
+        complaints += [f"in the spool, and not listed: {name}" for name in self._unlisted()]
         if is_mounted:
             complaints += self._unlike(scene, bucket)
         totals.count("lost bytes", verdict.lost_bytes)
@@ -318,6 +319,15 @@ class Chain:
     def _uploads_of(self, key: str) -> list[str]:
         answer = self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
         return [one["Key"] for one in answer.get("Uploads", []) if one["Key"] == key]
+
+    def _unlisted(self) -> list[str]:
+        """Return the data files that no row speaks of, and that do not go.
+
+        One whose row says that nobody needs it goes after an fsync of the journal, or two.
+        """
+        with suppress(AssertionError):
+            wait_until(lambda: not unlisted(self.spool), "every file is listed")
+        return unlisted(self.spool)
 
     def _replay(self, scene: Scene) -> str:
         points = " ".join(map(str, scene.points))

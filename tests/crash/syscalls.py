@@ -114,8 +114,7 @@ class SyscallWatch:
     """
 
     def __init__(self, spool: Path) -> None:
-        self.fired: Call | None = None
-        """The call at which the process died."""
+        self._fired: Call | None = None
         self._spool = str(spool)
         self._lock = threading.Lock()
         self._counts: Counter[Kind] = Counter()
@@ -148,6 +147,12 @@ class SyscallWatch:
         if self._failure is not None and kind is None:
             raise self._failure
 
+    @property
+    def fired(self) -> Call | None:
+        """The call at which the process dies, or did; None before. An action under way is waited for."""
+        with self._lock:
+            return self._fired
+
     def prefix(self) -> list[str]:
         """Return the beginning of a command line that is to be watched."""
         numbers = ",".join(str(number) for number in self._names)
@@ -172,7 +177,7 @@ class SyscallWatch:
 
     def _arm(self, applies: Callable[[Call, Counter[Kind], int], bool], action: Action | None) -> None:
         with self._lock:
-            self.fired = None
+            self._fired = None
             self._counts = Counter()
             self._sent_bytes = 0
             self._armed, self._action = applies, action
@@ -214,12 +219,18 @@ class SyscallWatch:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         self._internet.clear()
-        while not self._stopping.is_set():
-            for _, events in poll.poll(100):
-                if events & (select.POLLHUP | select.POLLERR) or not self._answer_one(pid, listener):
-                    return
+        process = os.pidfd_open(pid)
+        try:
+            while not self._stopping.is_set():
+                for _, events in poll.poll(100):
+                    if events & (select.POLLHUP | select.POLLERR):
+                        return
+                    if not self._answer_one(pid, process, listener):
+                        return
+        finally:
+            os.close(process)
 
-    def _answer_one(self, pid: int, listener: int) -> bool:
+    def _answer_one(self, pid: int, process: int, listener: int) -> bool:
         """Answer for one call; return whether the process goes on."""
         buffer = bytearray(NOTIFICATION.size)
         try:
@@ -230,11 +241,14 @@ class SyscallWatch:
             raise
         key, thread, _, number, _, _, *arguments = NOTIFICATION.unpack(buffer)
         try:
-            is_chosen = self._judge(pid, thread, self._names[number], arguments)
+            # A thread of a program that the daemon has started is none of its own.
+            is_own = os.path.exists(f"/proc/{pid}/task/{thread}")
+            call = self._call(pid, thread, self._names[number], arguments) if is_own else None
         except (FileNotFoundError, ProcessLookupError):
-            is_chosen = False  # the thread is gone
-        if is_chosen:
-            os.kill(pid, signal.SIGKILL)
+            call = None  # the thread is gone
+        if call is not None and self._is_chosen(call):
+            with suppress(ProcessLookupError):  # who saw it fire has been so quick to clear away
+                signal.pidfd_send_signal(process, signal.SIGKILL)
             return False  # unanswered: a call that is let go on after the signal still happens
         try:
             fcntl.ioctl(listener, NOTIF_SEND, ANSWER.pack(key, 0, 0, LET_IT_HAPPEN))
@@ -243,22 +257,18 @@ class SyscallWatch:
                 raise
         return True
 
-    def _judge(self, pid: int, thread: int, name: str, arguments: list[int]) -> bool:
-        """Count the call; return whether it is the chosen one."""
-        if not os.path.exists(f"/proc/{pid}/task/{thread}"):
-            return False  # of a program that the daemon has started
-        call = self._call(pid, thread, name, arguments)
-        if call is None:
-            return False
+    def _is_chosen(self, call: Call) -> bool:
+        """Count the call; return whether it is the chosen one, with the action done."""
         with self._lock:
             self._counts[call.kind] += 1
             if call.kind is Kind.SEND:
                 self._sent_bytes += call.size
             if self._armed is None or not self._armed(call, self._counts, self._sent_bytes):
                 return False
-            self._armed, self.fired = None, call
-        if self._action is not None:
-            self._action(call)
+            self._armed = None
+            if self._action is not None:
+                self._action(call)
+            self._fired = call
         return True
 
     def _call(self, pid: int, thread: int, name: str, arguments: list[int]) -> Call | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.crash.syscalls import Kind, SyscallWatch
+from tests.crash.syscalls import Call, Kind, SyscallWatch
 
 WORK = """
 import os, sys, threading
@@ -68,3 +69,25 @@ def test_a_path_is_seen_as_well_as_a_descriptor(tmp_path: Path, kind: Kind, left
         watch.arm(kind, 1)
         assert run(watch, tmp_path).returncode == -9
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([left, "f1", "f2"])
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_who_sees_it_fire_may_clear_the_process_away_at_once(tmp_path: Path, turn: int) -> None:
+    """The process was killed and reaped before the supervisor came to kill it: that ended the supervisor, and
+    no later process got started. Nobody sees it before the action is done."""
+    done = []
+
+    def act(call: Call) -> None:
+        time.sleep(0.005)  # so that whoever waits is there
+        done.append(call)
+
+    with SyscallWatch(tmp_path) as watch:
+        watch.arm(Kind.WRITE, 2, act)
+        command = [*watch.prefix(), sys.executable, "-c", WORK, str(tmp_path)]
+        with subprocess.Popen(command) as process:
+            while watch.fired is None:
+                assert process.poll() is None
+            assert done == [watch.fired]
+            process.kill()
+            process.wait(30)
+        assert run(watch, tmp_path).returncode == 0
