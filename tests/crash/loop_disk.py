@@ -6,6 +6,7 @@ own journal had not written yet. Unmounting and mounting again then shows what a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -20,6 +21,9 @@ NO_LOG_FLUSH = 2
 
 #: Nothing gets there by mere lapse of time while a test is slow: only what was synced.
 MOUNT_OPTIONS = "noatime,commit=300"
+
+
+POWER_ON_S = 60.0
 
 
 class LoopDisk:
@@ -52,9 +56,29 @@ class LoopDisk:
             os.close(fd)
 
     def power_on(self) -> None:
-        """Mount it again after a cut."""
-        self.unmount()
-        self.mount()
+        """Mount it again after a cut. Raises: AssertionError.
+
+        As long as another mount namespace has it mounted, too (that of the process that was killed goes a
+        little later, and whoever makes one has copies of all mounts), it would stay the disk without power.
+        """
+        deadline = time.monotonic() + POWER_ON_S
+        while True:
+            self.unmount()
+            self.mount()
+            if self.has_power():
+                return
+            assert time.monotonic() < deadline, "another mount namespace keeps the disk mounted"
+            time.sleep(0.05)
+
+    def has_power(self) -> bool:
+        """Whether anything can be written."""
+        try:
+            os.close(os.open(self.path, os.O_TMPFILE | os.O_RDWR, 0o600))
+        except OSError as exc:
+            if exc.errno != errno.EIO:
+                raise
+            return False
+        return True
 
     def check(self) -> None:
         """Unmount, and let fsck say that the file system itself is sound. Raises: AssertionError."""

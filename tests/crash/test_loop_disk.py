@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 from tests.crash.loop_disk import loop_disk
@@ -34,3 +36,24 @@ def test_only_what_was_synced_survives_a_power_cut(tmp_path: Path) -> None:
         write(disk.path / "later", b"z", syncs=True)
         disk.check()
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def test_the_power_is_on_only_when_no_other_mount_namespace_has_the_disk(tmp_path: Path) -> None:
+    """One made beside the test, or left by the killed daemon for a moment: the next mount met EIO."""
+    with loop_disk(tmp_path, 64 << 20) as disk:
+        command = ["unshare", "--mount", "--propagation", "private", "cat"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdin is not None and other.stdout is not None
+            other.stdin.write(b"are you there?\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == b"are you there?\n"
+            disk.cut_power()
+            disk.unmount()
+            disk.mount()
+            assert not disk.has_power()
+            turning_on = threading.Thread(target=disk.power_on)
+            turning_on.start()
+            other.stdin.close()
+            turning_on.join()
+        assert disk.has_power()
+        disk.check()
