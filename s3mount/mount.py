@@ -65,6 +65,7 @@ from s3mount.logs import open_access_log
 from s3mount.meta.inodes import InodeTable
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.policy import NamePolicy
+from s3mount.mounter.base import Mounter
 from s3mount.settings import Settings
 from s3mount.store.base import Breaker, ObjectStore
 from s3mount.store.checked import CheckedStore
@@ -81,12 +82,13 @@ RETRY_S = 1.0
 """How long an upload that gave way to a writer rests, where closes wait for uploads."""
 
 
-Beside = Callable[[Observer], Awaitable[None]]
+Beside = Callable[[Observer, Mounter], Awaitable[None]]
 """Runs from the mount to the end of its drain, and is cancelled then. Raises nothing."""
 
 
 def serve(
     config: MountConfig,
+    mounter: Mounter,
     *,
     on_ready: Callable[[], None],
     control: Path | None = None,
@@ -99,6 +101,7 @@ def serve(
     the credentials again; where it says that the terminal is gone, it is as SIGTERM.
 
     Args:
+        mounter: mounts and unmounts.
         on_ready: called once, when the kernel gets answers.
         control: where the control socket is to be; None makes none.
         beside: what else watches the mount.
@@ -107,19 +110,21 @@ def serve(
     Returns: Exit.OK, or Exit.NOT_DRAINED if uploads are left in the spool.
     Raises: StartupError before *on_ready* was called.
     """
-    return trio.run(_serve, config, on_ready, control, beside, source)
+    return trio.run(_serve, config, mounter, on_ready, control, beside, source)
 
 
 async def _serve(
     config: MountConfig,
+    mounter: Mounter,
     on_ready: Callable[[], None],
     control: Path | None,
     beside: Beside | None,
     source: ConfigSource | None,
 ) -> int:
-    async with opened_store(config) as opened, AsyncExitStack() as stack:
+    async with opened_store(config, mounter) as opened, AsyncExitStack() as stack:
         initialised = trio.Event()
         fs = await build_file_system(config, opened, stack)
+        fs.files.can_still_write = mounter.can_still_write
         observer = _observer(config, opened, fs)
         settings = _settings(config, opened, fs, source)
         await _serve_metrics(config, observer, stack)
@@ -133,17 +138,17 @@ async def _serve(
                 {b"status.json": observer.text, b"metrics": partial(metrics_text, observer.status)}
             ),
         )
-        session.open_session(operations, config.mountpoint, mount_options(config))
+        session.open_session(operations, mounter, mount_options(config))
         try:
             nursery = await stack.enter_async_context(trio.open_nursery())
             if beside is not None:
-                nursery.start_soon(beside, observer)
+                nursery.start_soon(beside, observer, mounter)
             if control is not None:
                 commands = Commands(observer, forget_attributes, opened.requests_by_process, settings)
                 await stack.enter_async_context(serving(control, commands.run))
-            await _run(config, fs, observer, settings, initialised, on_ready)
+            await _run(config, mounter, fs, observer, settings, initialised, on_ready)
         finally:
-            session.close_session()
+            session.close_session(mounter)
         code = await _drain(config, fs, observer)
         await fs.open_files.discard_sent()
         nursery.cancel_scope.cancel()
@@ -172,12 +177,15 @@ class OpenedStore:
 
 
 @asynccontextmanager
-async def opened_store(config: MountConfig) -> AsyncIterator[OpenedStore]:
+async def opened_store(config: MountConfig, mounter: Mounter | None = None) -> AsyncIterator[OpenedStore]:
     """Give the bucket of *config*, for a mount or for a command that does without one.
+
+    Args:
+        mounter: has files with keys that this process may not read itself.
 
     Raises: StartupError.
     """
-    options, descriptors = limited(client_options(config), raise_descriptor_limit())
+    options, descriptors = limited(client_options(config, mounter), raise_descriptor_limit())
     first_answer = await check(options, config.prefix)
     client = build_client(options)
     s3 = S3Store(client, options)
@@ -410,6 +418,7 @@ async def _serve_metrics(config: MountConfig, observer: Observer, stack: AsyncEx
 
 async def _run(
     config: MountConfig,
+    mounter: Mounter,
     fs: FileSystem,
     observer: Observer,
     settings: Settings,
@@ -418,7 +427,7 @@ async def _run(
 ) -> None:
     """Serve the kernel until the mount is gone, by umount(8) or by a signal."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_announce, config, fs, initialised, on_ready)
+        nursery.start_soon(_announce, config, mounter, fs, initialised, on_ready)
         nursery.start_soon(_stop_on_signal, config, fs, observer)
         nursery.start_soon(_reload_on_signal, settings)
         if not config.read_only:
@@ -428,10 +437,14 @@ async def _run(
 
 
 async def _announce(
-    config: MountConfig, fs: FileSystem, initialised: trio.Event, on_ready: Callable[[], None]
+    config: MountConfig,
+    mounter: Mounter,
+    fs: FileSystem,
+    initialised: trio.Event,
+    on_ready: Callable[[], None],
 ) -> None:
     await initialised.wait()
-    fs.files.device = await session.tune(config.mountpoint)
+    await trio.to_thread.run_sync(mounter.tune)
     log.info("mounted %s at %s", config.source, config.mountpoint)
     fs.jobs.resume()
     on_ready()
@@ -505,8 +518,11 @@ def _note_bucket(spool_dir: SpoolDir, config: MountConfig, endpoint_url: str) ->
         log.warning("the spool in %s has no note of its bucket: %s", spool_dir.path, exc)
 
 
-def client_options(config: MountConfig) -> ClientOptions:
-    """Return what the store needs of *config*."""
+def client_options(config: MountConfig, mounter: Mounter | None = None) -> ClientOptions:
+    """Return what the store needs of *config*, and of *mounter* where files with keys come through it."""
+    credentials_file = config.credentials_file
+    if mounter is not None and credentials_file is not None:
+        credentials_file = mounter.name_of(credentials_file)
     return ClientOptions(
         bucket=config.bucket,
         endpoint_url=config.endpoint_url,
@@ -516,7 +532,8 @@ def client_options(config: MountConfig) -> ClientOptions:
         verify_tls=config.verify_ssl,
         ca_bundle=config.ca_bundle,
         addressing_style=config.addressing_style,
-        credentials_file=config.credentials_file,
+        credentials_file=credentials_file,
+        refresh_files=None if mounter is None else mounter.refresh,
         checksums=config.checksums,
         connect_timeout_s=config.connect_timeout_s,
         read_timeout_s=config.read_timeout_s,

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import select
 import stat
 from dataclasses import asdict, dataclass, fields, replace
@@ -42,6 +43,10 @@ class MountState:
         return process_started(self.pid) == self.started
 
 
+ROOTS = Path("/run/s3mount")
+"""State files of root's mounts; those that run as user NAME have them in a directory NAME in there."""
+
+
 class UnsafeDirectory(Exception):
     """The directory for state files belongs to somebody else, or others may write into it."""
 
@@ -59,16 +64,42 @@ def process_started(pid: int) -> int | None:
 
 
 def directories(uid: int) -> list[Path]:
-    """Return where the state files of *uid*'s mounts may be, the preferred place first."""
+    """Return where the state files of *uid*'s mounts may be, the preferred place first.
+
+    Those of root's mounts that run as another user are that user's, in a directory that root has made.
+    """
     if uid == 0:
-        return [Path("/run/s3mount")]
+        return [ROOTS, *_of_workers()]
     found: list[Path] = []
     given = os.environ.get("XDG_RUNTIME_DIR")
     if given and os.path.isabs(given) and uid == os.geteuid():
         found.append(Path(given) / "s3mount")
     found.append(Path(f"/run/user/{uid}/s3mount"))
+    with contextlib.suppress(KeyError):
+        found.append(ROOTS / pwd.getpwuid(uid).pw_name)
     found.append(Path(f"/tmp/s3mount-{uid}"))
     return list(dict.fromkeys(found))
+
+
+def _of_workers() -> list[Path]:
+    try:
+        return sorted(path for path in ROOTS.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:
+        return []
+
+
+def make_directory_for(name: str, uid: int, gid: int) -> Path:
+    """Make the directory for the state files of root's mounts that run as user *name*; return it.
+
+    Raises: OSError, UnsafeDirectory.
+    """
+    ROOTS.mkdir(mode=0o711, exist_ok=True)
+    _prepare(ROOTS)
+    ROOTS.chmod(0o711)  # the way in, and nothing to see
+    directory = ROOTS / name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, uid, gid, follow_symlinks=False)
+    return directory
 
 
 def usable_directory() -> Path:
@@ -101,7 +132,7 @@ def write(state: MountState, directory: Path) -> None:
 def find(mountpoint: str, uid: int) -> tuple[MountState, Path] | None:
     """Return what is recorded for *uid*'s mount at *mountpoint*, and the directory it was found in."""
     for directory in directories(uid):
-        state = _read(directory / _file_name(mountpoint), uid)
+        state = _read(directory / _file_name(mountpoint), _believed(directory, uid))
         if state is not None and state.mountpoint == mountpoint:
             return state, directory
     return None
@@ -114,7 +145,7 @@ def recorded(directory: Path, uid: int | None = None) -> list[MountState]:
         paths = sorted(directory.glob("*.json"))
     except OSError:
         return []
-    states = (_read(path, owner) for path in paths)
+    states = (_read(path, _believed(directory, owner)) for path in paths)
     return [state for state in states if state is not None]
 
 
@@ -178,6 +209,14 @@ def wait_for_end(pid: int, started: int, timeout_s: float) -> bool:
         return bool(poll.poll(timeout_s * 1000))
     finally:
         os.close(descriptor)
+
+
+def _believed(directory: Path, uid: int) -> int:
+    """Return who beside root may have written what is in *directory*, for a reader *uid*."""
+    if uid == 0 and directory.parent == ROOTS:
+        with contextlib.suppress(OSError):
+            return directory.lstat().st_uid
+    return uid
 
 
 def _file_name(mountpoint: str) -> str:

@@ -34,12 +34,19 @@ MAY_IMPORT = {
     "data": CONTRACT,
     "meta": CONTRACT,
     "fs": {*CONTRACT, "data", "meta"},
+    "mounter": {"package", "errors", "core", "config"},
     "fuse": {*CONTRACT, "data", "meta", "fs"},
     "control": {*CONTRACT, "data", "meta", "fs"},
     "process": {"package", "errors", "core"},
     "config": {"package", "errors", "core"},
-    "mount": {*CONTRACT, "package", "data", "meta", "fs", "fuse", "control", "store", "process", "config"},
-    "cli": {*CONTRACT, "package", "data", "meta", "fs", "fuse", "control", "process", "config", "mount"},
+    "mount": {
+        *(*CONTRACT, "package", "data", "meta", "fs", "fuse", "control", "store", "process", "config"),
+        "mounter",
+    },
+    "cli": {
+        *(*CONTRACT, "package", "data", "meta", "fs", "fuse", "control", "process", "config", "mount"),
+        "mounter",
+    },
 }
 LIBRARIES = {
     "store": {"boto3", "botocore", "trio", "urllib3"},

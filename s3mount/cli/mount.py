@@ -213,9 +213,9 @@ def default_log_file(config: MountConfig) -> str:
     Raises: StartupError.
     """
     from s3mount.cli.checks import check_directory
-    from s3mount.config.machine import state_dir
+    from s3mount.config.machine import state_dir, worker_for
 
-    directory = state_dir() / "log"
+    directory = state_dir(worker=worker_for(config.run_as)) / "log"
     check_directory("log directory", str(directory), "--log-file")
     return str(directory / f"{Path(config.spool_dir).name}.log")
 

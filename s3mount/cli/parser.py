@@ -63,6 +63,7 @@ def build() -> tuple[Parser, Commands]:
         explain,
         install,
         mount,
+        mounter,
         mounts,
         settings,
         spool,
@@ -85,7 +86,7 @@ def build() -> tuple[Parser, Commands]:
         command.add_parser(commands)
     warm.add_parser(commands)
     caches.add_parsers(commands)
-    for command in (config, doctor, install, demo):
+    for command in (config, doctor, install, mounter, demo):
         command.add_parser(commands)
     return parser, commands
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3mount import runtime
+from s3mount.cli import privileges
 from s3mount.config import MountConfig
-from s3mount.config.machine import forbid_dumps
+from s3mount.config.machine import Worker, forbid_dumps, worker_for
 from s3mount.core.exits import Exit
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def serve_mount(
 ) -> int:
     """Serve *config* until it is unmounted and drained, and return the exit code.
 
+    A mount of root's that is to run as another user has become that user before anything else is begun.
+
     Args:
         on_ready: called once the mount answers.
         beside: what else watches the mount, to the end of its drain.
@@ -37,11 +40,13 @@ def serve_mount(
 
     Raises: StartupError before *on_ready*.
     """
-    from s3mount.mount import serve
-
-    forbid_dumps()
+    worker = worker_for(config.run_as)
     record = _Record(config, log_file)
-    record.prepare()
+    record.prepare(worker)
+    mounter = privileges.mounter_for(config, worker, log_file, source)
+    forbid_dumps()
+
+    from s3mount.mount import serve  # also what it imports is no longer root's
 
     def ready() -> None:
         record.begin()
@@ -50,7 +55,7 @@ def serve_mount(
     exit_code = int(Exit.FAILURE)
     try:
         exit_code = serve(
-            config, on_ready=ready, control=record.control_socket(), beside=beside, source=source
+            config, mounter, on_ready=ready, control=record.control_socket(), beside=beside, source=source
         )
     finally:
         record.end(exit_code)
@@ -75,9 +80,12 @@ class _Record:
         self._directory: Path | None = None
         self._is_written = False
 
-    def prepare(self) -> None:
+    def prepare(self, worker: Worker | None) -> None:
         try:
-            self._directory = runtime.usable_directory()
+            if worker is None:
+                self._directory = runtime.usable_directory()
+            else:
+                self._directory = runtime.make_directory_for(worker.name, worker.uid, worker.gid)
         except (OSError, runtime.UnsafeDirectory) as error:
             self._do_without(error)
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from s3mount import runtime
 from s3mount.cli.mount_table import mounted_at, resolve
-from s3mount.config.machine import state_dir
+from s3mount.config.machine import STATE, state_dir
 from s3mount.config.model import parse_source
 from s3mount.core.exits import Exit
 from s3mount.core.spool_commands import shown
@@ -89,6 +89,8 @@ def find_places(where: str | None, spool_dir: str | None) -> list[Place]:
 def known_directories() -> list[str]:
     """Return the spool directories of this user that can be found without being named."""
     found = set(_below(str(state_dir() / "spool")))
+    if os.geteuid() == 0:  # those of mounts of root's that run as another user
+        found.update(path for place in STATE.parent.glob("s3mount-*/spool") for path in _below(str(place)))
     for directory in runtime.directories(os.geteuid()):
         found.update(state.spool_dir for state in runtime.recorded(directory))
     return sorted(path for path in found if _is_spool(path))

@@ -6,10 +6,7 @@ signs of life stop.
 
 from __future__ import annotations
 
-import errno
 import logging
-import subprocess
-import sys
 from typing import Any, Final
 
 import trio
@@ -20,6 +17,7 @@ from s3mount.config.units import format_size_short
 from s3mount.control.status import Observer, renames_status, uploads_status
 from s3mount.core.progress import Progress
 from s3mount.core.status import UploadsStatus
+from s3mount.mounter.base import Mounter
 from s3mount.service import Manager
 
 log = logging.getLogger(__name__)
@@ -33,14 +31,8 @@ STALL_S: Final = 60.0
 MARGIN_S: Final = 2.0
 """What a call into the mount may take beyond ``--operation-timeout``, when every handler has ended."""
 
-# Any answer will do. A process that waits for a mount cannot be killed: it is none that serves one.
-_ASK_MOUNT = f"""
-import os, sys
-try:
-    os.statvfs(sys.argv[1])
-except OSError as error:
-    sys.exit(error.errno in {(errno.ENOTCONN, errno.ECONNABORTED)})
-"""
+LOOK_S: Final = 0.1
+"""Between two looks at whether the mount has answered."""
 
 
 class Supervision:
@@ -52,7 +44,6 @@ class Supervision:
         self._place = f"{config.source} at {config.mountpoint}"
         self._said = ""
         self._is_stopping = False
-        self._child: trio.Process | None = None
 
     def ready(self) -> None:
         """Say that the mount answers."""
@@ -60,13 +51,13 @@ class Supervision:
         if not self._manager.tell(READY=1, STATUS=self._said):
             log.warning("the service manager does not listen: it is not told how the mount is")
 
-    async def follow(self, observer: Observer) -> None:
+    async def follow(self, observer: Observer, mounter: Mounter) -> None:
         """Report until cancelled. A bug in here ends the reports, and not the mount."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report, observer)
                 if self._manager.watchdog_s is not None:
-                    nursery.start_soon(self._watch, observer, self._manager.watchdog_s)
+                    nursery.start_soon(self._watch, observer, mounter, self._manager.watchdog_s)
         except Exception:
             log.exception("the service manager is told no more: a bug in s3mount")
         finally:
@@ -93,44 +84,36 @@ class Supervision:
                 self._is_stopping = self._is_stopping or "STOPPING" in told
             await trio.sleep(REPORT_S)
 
-    async def _watch(self, observer: Observer, watchdog_s: float) -> None:
+    async def _watch(self, observer: Observer, mounter: Mounter, watchdog_s: float) -> None:
         least_s = 2 * (self._config.operation_timeout_s + MARGIN_S)
         if watchdog_s < least_s:
             # While a server hangs, every handler may be taken for an operation's time: that is no hung mount.
             watchdog_s = least_s
             self._manager.tell(WATCHDOG_USEC=int(watchdog_s * 1e6))
         while True:
-            if await self._is_alive(observer, watchdog_s / 2):
+            if await self._is_alive(observer, mounter, watchdog_s / 2):
                 self._manager.tell(WATCHDOG=1)
             else:
                 log.error("watchdog: no sign of life from the mount within %.0f s", watchdog_s / 2)
             await trio.sleep(watchdog_s / 4)
 
-    async def _is_alive(self, observer: Observer, within_s: float) -> bool:
+    async def _is_alive(self, observer: Observer, mounter: Mounter, within_s: float) -> bool:
         """Whether within *within_s* the loop has turned, a thread has come back, and the mount has answered.
 
         The thread has no turn at the server: those may all be taken for good reason, by requests that end
         at their deadlines.
         """
         with trio.move_on_after(within_s):
-            await trio.to_thread.run_sync(_nothing, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
-            return observer.state != "serving" or await self._mount_answers()
+            while observer.state == "serving":
+                # Also the proof that a thread comes back.
+                answers = await trio.to_thread.run_sync(
+                    mounter.answers, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+                )
+                if answers is not None:
+                    return answers
+                await trio.sleep(LOOK_S)
+            return True
         return False
-
-    async def _mount_answers(self) -> bool:
-        """Whether the mount answers a process of its own.
-
-        Cancel: that process stays, and the next look goes on waiting for it: what hangs does not pile up.
-        """
-        if self._child is None:
-            self._child = await trio.lowlevel.open_process(
-                [sys.executable, "-I", "-S", "-c", _ASK_MOUNT, self._config.mountpoint],
-                stdin=subprocess.DEVNULL,
-                cwd="/",
-            )
-        code = await self._child.wait()
-        self._child = None
-        return code == 0
 
 
 def status_line(place: str, state: str, uploads: UploadsStatus, *, is_reachable: bool) -> str:
@@ -161,7 +144,3 @@ def _moves(progress: Progress, observer: Observer, uploads: UploadsStatus) -> bo
     mark = (succeeded, uploads.files, sending.wire_bytes, renames)
     is_held_back = sending.is_held_back and not observer.breaker.is_open
     return progress.moves(mark, trio.current_time(), is_held_back=is_held_back)
-
-
-def _nothing() -> None:
-    """Be called in a thread."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import os
 import shutil
@@ -20,6 +19,7 @@ from s3mount.config import files
 from s3mount.config.units import format_seconds, format_size
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
+from s3mount.mounter import system_calls
 
 _DESCRIPTION = """\
 Unmount DIR and return when everything written there is in the store and the mount's process has ended. \
@@ -29,8 +29,6 @@ A dead mount (its process is gone) is cleaned up.
 """
 
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
-_MNT_DETACH = 2
-_UMOUNT_NOFOLLOW = 8
 # The process has its own limit for draining; this is for what it does after that.
 _GRACE_S = 15.0
 _NOT_RECORDED_S = 300.0
@@ -226,11 +224,11 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 def _try_unmount(path: str, lazy: bool) -> OSError | None:
     if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) == 0:
-            return None
-        number = ctypes.get_errno()
-        return OSError(number, os.strerror(number))
+        try:
+            system_calls.umount(path, lazy=lazy)
+        except OSError as error:
+            return error
+        return None
     program = shutil.which("fusermount3") or shutil.which("fusermount")
     if program is None:
         raise StartupError("fusermount3", "not found on PATH", "install it: apt-get install fuse3", Exit.FUSE)

@@ -7,7 +7,11 @@ import os
 import pwd
 import resource
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from s3mount.core.exits import Exit
+from s3mount.errors import StartupError
 
 MAX_DEFAULT_MEMORY = 512 * 1024**2
 # Below this the block cache cannot hold what a handful of sequential readers look ahead.
@@ -18,6 +22,71 @@ _CGROUP_V1_UNLIMITED = 1 << 60
 MAX_DESCRIPTORS = 1 << 20
 # prctl(2), of linux/prctl.h.
 _PR_SET_DUMPABLE = 4
+SYSTEM_USER = "s3mount"
+"""Whom a mount of root's runs as where that user exists: `s3mount install` and the package make it."""
+STATE = Path("/var/lib/s3mount")
+"""root's and the system user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The user that the process of a mount of root's becomes, before it hears anything from the network."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+    @property
+    def is_system_user(self) -> bool:
+        """Whether it only works for root: the mount is root's then, and otherwise this user's."""
+        return self.name == SYSTEM_USER
+
+
+def worker_for(run_as: str | None) -> Worker | None:
+    """Return whom a mount's process becomes, None where it stays who it is.
+
+    Args:
+        run_as: what ``--run-as`` says; None: the system user, if root mounts and there is one.
+
+    Raises: StartupError (there is no such user, or only root could become it).
+    """
+    thing = f"--run-as {run_as}"
+    try:
+        found = pwd.getpwnam(run_as or SYSTEM_USER)
+    except KeyError:
+        if run_as is None:
+            return None
+        raise StartupError(
+            thing, "there is no such user", "`s3mount install` makes s3mount", Exit.CONFIG
+        ) from None
+    if os.geteuid() != 0:
+        if run_as is not None and found.pw_uid != os.geteuid():
+            raise StartupError(
+                thing,
+                "only root's mounts can run as another user",
+                "mount as root, or leave it out",
+                Exit.CONFIG,
+            )
+        return None
+    if found.pw_uid == 0:
+        return None
+    return Worker(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
+
+
+def mounter_socket(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return where systemd starts a mount helper for a unit that is not root's; None where nobody does."""
+    return environment.get("S3MOUNT_MOUNTER") or None
+
+
+def mounting_uid() -> int:
+    """Return whose mount this is: root's, where root's helper makes it."""
+    return 0 if mounter_socket() else os.getuid()
+
+
+def mounting_gid() -> int:
+    """Return the group of whose mount this is."""
+    return 0 if mounter_socket() else os.getgid()
 
 
 def default_memory_bytes() -> int:
@@ -87,20 +156,38 @@ def home() -> Path:
     return Path(os.environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
 
 
-def state_dir(environment: Mapping[str, str] = os.environ) -> Path:
+def state_dir(environment: Mapping[str, str] = os.environ, *, worker: Worker | None = None) -> Path:
     """Return where s3mount keeps what must outlive a crash: spools and logs.
 
     In this order: $STATE_DIRECTORY (given by systemd to a unit with StateDirectory=),
     $XDG_STATE_HOME/s3mount, /var/lib/s3mount for root, ~/.local/state/s3mount. Never /tmp or /run: a
     reboot empties those, and a spool may hold the only copy of what a program wrote.
+
+    Args:
+        worker: of a mount of root's; whatever root's environment says, it must be able to get there.
     """
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])
+    if worker is not None:
+        return _state_of(worker)
     if (xdg := environment.get("XDG_STATE_HOME")) and Path(xdg).is_absolute():
         return Path(xdg) / "s3mount"
     if os.geteuid() == 0:
-        return Path("/var/lib/s3mount")
+        return STATE
     return home() / ".local" / "state" / "s3mount"
+
+
+def _state_of(worker: Worker) -> Path:
+    """Return the directory of a user's own, or one beside root's where that user's home is no home."""
+    if worker.is_system_user:
+        return STATE
+    try:
+        has_home = Path(worker.home).stat().st_uid == worker.uid
+    except OSError:
+        has_home = False
+    if has_home:
+        return Path(worker.home) / ".local/state/s3mount"
+    return STATE.with_name(f"s3mount-{worker.name}")
 
 
 def config_dirs(environment: Mapping[str, str] = os.environ) -> list[Path]:

@@ -65,6 +65,7 @@ class MountConfig:
     gid: int
     owners: Literal["mount", "bucket"]
     links: Literal["inside", "all", "none"]
+    run_as: str | None
     file_mode: int
     dir_mode: int
     umask: int | None
@@ -180,7 +181,10 @@ def make_config(
     """
     bucket, prefix = parse_source(source)
     full = complete(values)
-    local = full["cache_dir"] or str(machine.state_dir())
+    worker = machine.worker_for(full["run_as"])
+    if worker is not None and not worker.is_system_user:
+        full |= {"uid": values.get("uid", worker.uid), "gid": values.get("gid", worker.gid)}
+    local = full["cache_dir"] or str(machine.state_dir(worker=worker))
     spool_root = full["spool_dir"] or f"{local}/spool"
     name = mount_name(full["endpoint_url"], bucket, prefix, mountpoint)
     full["spool_dir"] = f"{spool_root}/{name}"

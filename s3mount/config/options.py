@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3mount.config import units
-from s3mount.config.machine import default_credentials_file, default_memory_bytes
+from s3mount.config.machine import (
+    default_credentials_file,
+    default_memory_bytes,
+    mounting_gid,
+    mounting_uid,
+)
 from s3mount.core.addresses import parse_metrics_address
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
@@ -297,7 +302,7 @@ OPTIONS: tuple[Option, ...] = (
         ACCESS,
         "Owner of every file; with --owners=bucket of those that have none stored.",
         _uid,
-        default=os.getuid,
+        default=mounting_uid,
         metavar="USER",
         default_text="you",
     ),
@@ -306,7 +311,7 @@ OPTIONS: tuple[Option, ...] = (
         ACCESS,
         "Group of every file; with --owners=bucket of those that have none stored.",
         _gid,
-        default=os.getgid,
+        default=mounting_gid,
         metavar="GROUP",
         default_text="yours",
     ),
@@ -331,6 +336,17 @@ OPTIONS: tuple[Option, ...] = (
         one_of("inside", "all", "none"),
         default="inside",
         metavar="WHICH",
+    ),
+    _named(
+        "run-as",
+        ACCESS,
+        "The user that the process of a mount of root's becomes before it talks to the server; a small "
+        "process beside it stays root, to mount and unmount. With another user than s3mount the mount is "
+        "that user's: its files, its spool, and who gets in. With root it stays root.",
+        _text,
+        default=None,
+        metavar="USER",
+        default_text="s3mount, if root mounts and there is that user; else you",
     ),
     _mode("file-mode", 0o644, "Mode of files that have none stored."),
     _mode("dir-mode", 0o755, "Mode of directories that have none stored."),

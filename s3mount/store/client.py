@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -61,6 +62,7 @@ class ClientOptions:
         endpoint_url: None for AWS, or for what botocore finds in AWS_ENDPOINT_URL and the profile.
         region: None for what botocore finds, else us-east-1.
         credentials_file: used instead of every other source of credentials.
+        refresh_files: brings files with keys up to date before they are read; may raise StartupError.
         addressing_style: auto is path style for every endpoint that is not AWS.
         checksums: auto sends CRC32 and stops when the server refuses it.
         read_timeout_s: longest silence within an answer.
@@ -79,6 +81,7 @@ class ClientOptions:
     ca_bundle: str | None = None
     addressing_style: AddressingStyle = "auto"
     credentials_file: str | None = None
+    refresh_files: Callable[[], None] | None = None
     checksums: Checksums = "auto"
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
@@ -162,6 +165,8 @@ def _session(options: ClientOptions) -> Any:
 
 def _plain_session(options: ClientOptions) -> Any:
     profile = options.profile
+    if options.refresh_files is not None:
+        options.refresh_files()
     if options.credentials_file is not None:
         _refuse_open_credentials(options.credentials_file)
         # With a profile named, botocore leaves the environment's keys out: the file was asked for.
@@ -208,8 +213,10 @@ def _create(session: Any, options: ClientOptions, *, path_style: bool) -> Any:
 def _refuse_open_credentials(path: str) -> None:
     """Refuse a credentials file that others may read or that another user could have planted."""
     thing = f"credentials file {path}"
+    # A copy in memory that root has handed over has this name alone; any other link may lead elsewhere.
+    look = os.stat if path.startswith("/proc/self/fd/") else os.lstat
     try:
-        found = os.lstat(path)
+        found = look(path)
     except OSError as exc:
         raise StartupError(thing, exc.strerror or str(exc), "give a file that exists", Exit.CONFIG) from exc
     if not stat.S_ISREG(found.st_mode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -145,14 +146,17 @@ def test_the_next_directory_is_taken_when_the_first_cannot_be_used(
 
 
 def test_where_state_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root's in /run; a user's in the session's directory, else in one of their own in /tmp."""
+    """Root's in /run, also where they run as a user; a user's in the session's directory, else in /tmp."""
     monkeypatch.undo()
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/somewhere")
-    assert runtime.directories(0) == [Path("/run/s3mount")]
+    assert runtime.directories(0)[0] == Path("/run/s3mount")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    ann = pwd.struct_passwd(("ann", "x", 1000, 1000, "", "/home/ann", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", {1000: ann}.__getitem__)
     assert runtime.directories(1000) == [
         Path("/run/somewhere/s3mount"),
         Path("/run/user/1000/s3mount"),
+        Path("/run/s3mount/ann"),
         Path("/tmp/s3mount-1000"),
     ]
     assert Path("/run/somewhere/s3mount") not in runtime.directories(1001)

@@ -42,6 +42,7 @@ class Mount:
         expected: parts of log lines at WARNING or above that the test provokes.
         watchdog_s: how long the mount may live before it is cut off.
         environment: of the daemon, further variables.
+        python: of the daemon.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Mount:
         expected: Sequence[str] = (),
         watchdog_s: float = 300.0,
         environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.server = server
         self.bucket = bucket
@@ -67,6 +69,7 @@ class Mount:
         self._endpoint_url = endpoint_url or server.endpoint_url
         self._watchdog_s = watchdog_s
         self._environment = dict(environment or {})
+        self._python = python
         self._daemon: Iterator[subprocess.Popen[bytes]] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
@@ -96,7 +99,7 @@ class Mount:
     def command(self) -> list[str]:
         """Return the command line of the daemon."""
         return [
-            sys.executable,
+            self._python,
             "-m",
             "s3mount",
             "mount",
