@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,20 +14,24 @@ from pathlib import Path
 
 from s3mount.cli.mount8 import MOUNT_NAMES, UMOUNT_NAMES
 from s3mount.cli.parser import Commands, wrapped
+from s3mount.config.machine import STATE, SYSTEM_USER
 from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 
 _DESCRIPTION = """\
 Put the helpers of mount(8) and umount(8), the systemd units, man pages and completions for bash, zsh and \
-fish where they are looked for, so that a line in /etc/fstab and `systemctl enable s3mount@NAME` work. Says \
-what it does; a second time there is nothing to do. Nothing that somebody else has put there is replaced or \
-removed.
+fish where they are looked for, so that a line in /etc/fstab and `systemctl enable s3mount@NAME` work, and \
+make the user s3mount, whom mounts of root's run as. Says what it does; a second time there is nothing to do. \
+Nothing that somebody else has put there is replaced or removed.
 """
 
+_NO_LOGIN = "/usr/sbin/nologin"
 _HELPERS = "usr/sbin"  # where mount(8) looks, whatever PATH is; /sbin is a link to it
 # Where they are in the sources, and below a prefix where systemd(1), man(1), bash, zsh and fish look.
 _FILES = (
     ("systemd/system", "*.service", "lib/systemd/system"),
+    ("systemd/system", "*.socket", "lib/systemd/system"),
+    ("systemd/sysusers", "*.conf", "lib/sysusers.d"),
     ("systemd/user", "*.service", "lib/systemd/user"),
     ("man", "*.1", "share/man/man1"),
     ("man", "*.8", "share/man/man8"),
@@ -127,11 +133,47 @@ def run(arguments: argparse.Namespace) -> int:
         )
     change = _removed if arguments.uninstall else _put
     changed = [item for item in items if change(item, arguments.dry_run)]
-    if not changed:
+    is_here = root == Path("/")
+    made = is_here and not arguments.uninstall and make_user(is_dry=arguments.dry_run)
+    if is_here and arguments.uninstall and user_exists():
+        print(f"s3mount: leaving user {SYSTEM_USER}: files in {STATE} are its own (userdel {SYSTEM_USER})")
+    if not changed and not made:
         print("s3mount: nothing to do")
-    elif any("/systemd/" in str(item.target) for item in changed) and root == Path("/"):
+    elif any("/systemd/" in str(item.target) for item in changed) and is_here:
         print("s3mount: now let systemd see the units: systemctl daemon-reload")
     return int(Exit.OK)
+
+
+def user_exists() -> bool:
+    """Whether this machine has the user that mounts of root's run as."""
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        return False
+    return True
+
+
+def make_user(*, is_dry: bool) -> bool:
+    """Make the user that mounts of root's run as; return whether there was anything to do.
+
+    Raises: StartupError (useradd failed).
+    """
+    if user_exists():
+        return False
+    print(f"s3mount: {'would make' if is_dry else 'making'} user {SYSTEM_USER}, whom mounts of root's run as")
+    if is_dry:
+        return True
+    command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={STATE}"]
+    try:
+        subprocess.run(
+            [*command, f"--shell={_NO_LOGIN}", SYSTEM_USER], check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
+        raise StartupError(
+            f"user {SYSTEM_USER}", f"it cannot be made ({said})", "make it, then run this again", Exit.FAILURE
+        ) from None
+    return True
 
 
 def items_of(root: Path, program: Path, prefix: Path) -> Iterator[Item]:

@@ -10,13 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).parent / "s3mount"
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,fuse3,libssl3,ca-certificates"
 BUILD_S = 900.0
@@ -39,8 +39,16 @@ systemctl poweroff --no-block
 """
 
 
+# This Python and its packages, wherever they are here: a user's home is closed to the unit.
+_PROGRAM = f"""\
+#!/bin/sh
+export PYTHONHOME=/opt/python PYTHONPATH=/opt/s3mount:/opt/site LD_LIBRARY_PATH=/opt/python/lib
+exec /opt/python/bin/python{sys.version_info[0]}.{sys.version_info[1]} -m s3mount "$@"
+"""
+
+
 class Machine:
-    """A machine with the system unit of s3mount, and the mount ``photos`` enabled.
+    """A machine with the system units of s3mount, and the mount ``photos`` enabled.
 
     Args:
         base: an empty directory of the test's.
@@ -57,10 +65,10 @@ class Machine:
         (self._etc / "photos.toml").write_text(config)
         (self._etc / "photos.credentials").touch(mode=0o600)
         (self._etc / "photos.credentials").write_text(credentials)
-        unit = (ROOT / "systemd/system/s3mount@.service").read_text(encoding="utf-8")
-        (self._units / "s3mount@.service").write_text(unit.replace("/usr/local/bin/s3mount", str(PROGRAM)))
-        # Where this Python finds the package, whatever is installed in it.
-        (self._etc / "photos.env").write_text(f"PYTHONPATH={ROOT}\n")
+        for unit in (ROOT / "systemd/system").iterdir():
+            shutil.copyfile(unit, self._units / unit.name)
+        (self.exchange / "s3mount").write_text(_PROGRAM)
+        (self.exchange / "s3mount").chmod(0o755)
         (self._units / "session.service").write_text(_SESSION)
         (self.exchange / "run").write_text(_RUN)
         (self.exchange / "run").chmod(0o755)
@@ -96,14 +104,20 @@ class Machine:
 
     def start(self, console: Path) -> subprocess.Popen[bytes]:
         """Switch it on."""
-        binds = {str(ROOT), sys.prefix, sys.base_prefix} - {"/usr"}
+        binds = {
+            "/opt/s3mount": ROOT,
+            "/opt/python": sys.base_prefix,
+            "/opt/site": sysconfig.get_path("platlib"),
+        }
         command = [
             "systemd-nspawn",
             *("--quiet", "--register=no", "--keep-unit", "--boot", "--volatile=overlay"),
             f"--directory={self._tree}",
             *("--bind=/dev/fuse", "--capability=CAP_SYS_ADMIN,CAP_MKNOD"),
             "--property=DeviceAllow=/dev/fuse rwm",
-            *(f"--bind-ro={path}" for path in sorted(binds)),
+            *(f"--bind-ro={path}:{place}" for place, path in binds.items()),
+            f"--bind-ro={self.exchange / 's3mount'}:/usr/local/bin/s3mount",
+            f"--bind-ro={ROOT / 'systemd/sysusers/s3mount.conf'}:/etc/sysusers.d/s3mount.conf",
             f"--bind-ro={self._units}:/etc/systemd/system",
             f"--bind-ro={self._etc}:/etc/s3mount",
             f"--bind={self.state}:/var/lib/s3mount",
