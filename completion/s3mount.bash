@@ -7,9 +7,9 @@
 
 _shtab_s3mount_spool_subparsers=(list push export discard)
 _shtab_s3mount_config_subparsers=(check show)
-_shtab_s3mount_subparsers=(mount umount list status set top wait flush explain spool warm refresh evict config doctor install demo)
+_shtab_s3mount_subparsers=(mount umount list status set top wait flush explain spool warm refresh evict config doctor install mounter demo)
 
-_shtab_s3mount_mount_option_strings=(-h --help --config -o --endpoint-url --region --profile --credentials-file --no-sign-request --no-verify-ssl --ca-bundle --addressing-style --checksums --fsname --read-only --allow-other --allow-root --uid --gid --owners --links --file-mode --dir-mode --umask --nonempty --ttl --negative-ttl --attributes --xattrs --on-conflict --write-back --no-probe --memory --block-size --read-ahead --cache-dir --spool-dir --spool-cap --spool-free --part-size --max-cached-names --download-concurrency --upload-concurrency --metadata-concurrency --upload-limit --download-limit --requests-limit --connect-timeout --read-timeout --attempts --operation-timeout --drain-timeout -f --foreground --access-log --metrics --log-level --log-format --log-file)
+_shtab_s3mount_mount_option_strings=(-h --help --config -o --endpoint-url --region --profile --credentials-file --no-sign-request --no-verify-ssl --ca-bundle --addressing-style --checksums --fsname --read-only --allow-other --allow-root --uid --gid --owners --links --run-as --file-mode --dir-mode --umask --nonempty --ttl --negative-ttl --attributes --xattrs --on-conflict --write-back --no-probe --memory --block-size --read-ahead --cache-dir --spool-dir --spool-cap --spool-free --part-size --max-cached-names --download-concurrency --upload-concurrency --metadata-concurrency --upload-limit --download-limit --requests-limit --connect-timeout --read-timeout --attempts --operation-timeout --drain-timeout -f --foreground --access-log --metrics --log-level --log-format --log-file)
 _shtab_s3mount_umount_option_strings=(-h --help --config --if-dead --timeout --lazy)
 _shtab_s3mount_list_option_strings=(-h --help --json)
 _shtab_s3mount_status_option_strings=(-h --help --json --watch)
@@ -27,10 +27,11 @@ _shtab_s3mount_warm_option_strings=(-h --help)
 _shtab_s3mount_refresh_option_strings=(-h --help)
 _shtab_s3mount_evict_option_strings=(-h --help)
 _shtab_s3mount_config_check_option_strings=(-h --help)
-_shtab_s3mount_config_show_option_strings=(-h --help --json -o --endpoint-url --region --profile --credentials-file --no-sign-request --no-verify-ssl --ca-bundle --addressing-style --checksums --fsname --read-only --allow-other --allow-root --uid --gid --owners --links --file-mode --dir-mode --umask --nonempty --ttl --negative-ttl --attributes --xattrs --on-conflict --write-back --no-probe --memory --block-size --read-ahead --cache-dir --spool-dir --spool-cap --spool-free --part-size --max-cached-names --download-concurrency --upload-concurrency --metadata-concurrency --upload-limit --download-limit --requests-limit --connect-timeout --read-timeout --attempts --operation-timeout --drain-timeout -f --foreground --access-log --metrics --log-level --log-format --log-file)
+_shtab_s3mount_config_show_option_strings=(-h --help --json -o --endpoint-url --region --profile --credentials-file --no-sign-request --no-verify-ssl --ca-bundle --addressing-style --checksums --fsname --read-only --allow-other --allow-root --uid --gid --owners --links --run-as --file-mode --dir-mode --umask --nonempty --ttl --negative-ttl --attributes --xattrs --on-conflict --write-back --no-probe --memory --block-size --read-ahead --cache-dir --spool-dir --spool-cap --spool-free --part-size --max-cached-names --download-concurrency --upload-concurrency --metadata-concurrency --upload-limit --download-limit --requests-limit --connect-timeout --read-timeout --attempts --operation-timeout --drain-timeout -f --foreground --access-log --metrics --log-level --log-format --log-file)
 _shtab_s3mount_config_option_strings=(-h --help)
 _shtab_s3mount_doctor_option_strings=(-h --help --json --endpoint-url --region --profile --credentials-file --no-sign-request --no-verify-ssl --ca-bundle --addressing-style --checksums --download-concurrency --upload-concurrency --metadata-concurrency --upload-limit --download-limit --requests-limit --connect-timeout --read-timeout --attempts --operation-timeout --drain-timeout)
 _shtab_s3mount_install_option_strings=(-h --help --dry-run --uninstall --prefix --program --root)
+_shtab_s3mount_mounter_option_strings=(-h --help)
 _shtab_s3mount_demo_option_strings=(-h --help --check)
 _shtab_s3mount_option_strings=(-h --help --version)
 
@@ -38,7 +39,7 @@ _shtab_s3mount_option_strings=(-h --help --version)
 
 _shtab_s3mount_spool_pos_0_choices=(list push export discard)
 _shtab_s3mount_config_pos_0_choices=(check show)
-_shtab_s3mount_pos_0_choices=(mount umount list status set top wait flush explain spool warm refresh evict config doctor install demo)
+_shtab_s3mount_pos_0_choices=(mount umount list status set top wait flush explain spool warm refresh evict config doctor install mounter demo)
 
 _shtab_s3mount_mount_pos_0_nargs='*'
 _shtab_s3mount_mount__h_nargs=0
@@ -141,6 +142,8 @@ _shtab_s3mount_install__h_nargs=0
 _shtab_s3mount_install___help_nargs=0
 _shtab_s3mount_install___dry_run_nargs=0
 _shtab_s3mount_install___uninstall_nargs=0
+_shtab_s3mount_mounter__h_nargs=0
+_shtab_s3mount_mounter___help_nargs=0
 _shtab_s3mount_demo__h_nargs=0
 _shtab_s3mount_demo___help_nargs=0
 _shtab_s3mount_demo___check_nargs=0

@@ -108,7 +108,7 @@ WRITE = (
         "fs",
         "fs/files.py  Files.write, flush",
         "finds the handle; puts off the flush of a file still empty",
-        ("fs/openers.py: has the opener another", "descriptor? Then its close will come."),
+        ("mounter/openers.py: has the opener another", "descriptor? Then its close will come."),
     ),
     Step(
         "fs",

@@ -21,8 +21,8 @@ from s3mount.errors import StartupError
 _DESCRIPTION = """\
 Put the helpers of mount(8) and umount(8), the systemd units, man pages and completions for bash, zsh and \
 fish where they are looked for, so that a line in /etc/fstab and `systemctl enable s3mount@NAME` work, and \
-make the user s3mount, whom mounts of root's run as. Says what it does; a second time there is nothing to do. \
-Nothing that somebody else has put there is replaced or removed.
+make the user s3mount, whom mounts of root's run as. Says what it does; a second time there is nothing to do.\
+ Nothing that somebody else has put there is replaced or removed.
 """
 
 _NO_LOGIN = "/usr/sbin/nologin"

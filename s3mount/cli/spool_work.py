@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,8 +83,9 @@ def open_work(place: Place) -> Iterator[Work]:
     What a dead mount left is brought into order, as the next mount would do.
     Raises: StartupError.
     """
+    owner = _owner(place.path)
     try:
-        spool = SpoolDir(place.path, cap_bytes=None, free_floor_bytes=0)
+        spool = SpoolDir(place.path, cap_bytes=None, free_floor_bytes=0, owner=owner)
     except SpoolInUse as error:
         now = place_of(place.path)
         if not now.is_mount:
@@ -97,6 +100,28 @@ def open_work(place: Place) -> Iterator[Work]:
             yield Work(place, guest, "")
     finally:
         spool.close()
+        _give_back(place.path, owner)
+
+
+def _owner(path: str) -> int:
+    """Return whose the spool *path* is to be: root may work in anybody's."""
+    return os.lstat(path).st_uid if os.geteuid() == 0 else os.geteuid()
+
+
+def _give_back(path: str, owner: int) -> None:
+    """Let *owner* have what root has made in their spool, or their next mount could not go on with it."""
+    if owner == os.geteuid():
+        return
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        group = os.fstat(directory).st_gid
+        for name in os.listdir(directory):
+            # What has two names may be root's own file, put there to be given away.
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
+                os.chown(name, owner, group, dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(directory)
 
 
 @contextmanager

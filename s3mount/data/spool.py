@@ -60,6 +60,7 @@ class SpoolDir:
         cap_bytes: the most that all files may take on disk; None leaves it to the floor.
         free_floor_bytes: how much of the disk is to stay free.
         mountpoint, source: of the mount, for whoever is refused because of it.
+        owner: the uid that it must belong to; None: this process's.
 
     Raises: StartupError.
     """
@@ -72,9 +73,10 @@ class SpoolDir:
         free_floor_bytes: int,
         mountpoint: str = "",
         source: str = "",
+        owner: int | None = None,
     ) -> None:
         self.path = os.path.abspath(path)
-        self._fd = _open_directory(self.path)
+        self._fd = _open_directory(self.path, os.geteuid() if owner is None else owner)
         try:
             if not lock(self._fd, Holder(os.getpid(), mountpoint, source)):
                 raise _in_use(self.path)
@@ -282,8 +284,8 @@ class SpoolDir:
             raise _refused(self.path, f"cannot be written to ({exc.strerror})") from exc
 
 
-def _open_directory(path: str) -> int:
-    """Open the directory, made if need be, and make sure that it is ours alone."""
+def _open_directory(path: str, owner: int) -> int:
+    """Open the directory, made if need be, and make sure that it is *owner*'s alone."""
     try:
         _make_directory(path)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -296,8 +298,8 @@ def _open_directory(path: str) -> int:
             raise _refused(path, f"cannot be made: {os.path.dirname(path)} is not a directory") from exc
         raise _refused(path, f"cannot be made or opened ({exc.strerror})") from exc
     facts = os.fstat(fd)
-    if facts.st_uid != os.geteuid():
-        cause = f"belongs to user {facts.st_uid}, not to {os.geteuid()}"
+    if facts.st_uid != owner:
+        cause = f"belongs to user {facts.st_uid}, not to {owner}"
     elif stat.S_IMODE(facts.st_mode) & 0o077:
         cause = f"has mode {stat.S_IMODE(facts.st_mode):04o}: others could read or replace unsent files"
     elif _may_be_swapped(path):

@@ -117,7 +117,7 @@ def test_a_shell_uploads_its_output_once(minio: Server, place: Path, python: Pub
 
 
 def test_keys_of_roots_reach_it_and_are_read_anew(minio: Server, place: Path, python: PublicPython) -> None:
-    """--credentials-file may be root's alone: the helper hands a copy over, and a new one when it is wanted."""
+    """--credentials-file may be root's alone: the helper hands a copy over, and later another."""
     keys = place / "keys"
     keys.touch(mode=0o600)
     text = f"[default]\naws_access_key_id = {minio.access_key}\naws_secret_access_key = {minio.secret_key}\n"
@@ -181,3 +181,27 @@ def test_a_user_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert done.stderr == (
         "s3mount: --run-as nobody-of-that-name: there is no such user; `s3mount install` makes s3mount\n"
     )
+
+
+def test_root_works_in_its_spool_and_leaves_it_to_it(
+    minio: Server, place: Path, python: PublicPython
+) -> None:
+    """`sudo s3mount spool push` while nothing is mounted; the next mount goes on in the same spool."""
+    options = ("--allow-other", "--write-back=1h", "--drain-timeout=0s")
+    environment = {**os.environ, **minio.environment(), "STATE_DIRECTORY": str(place / "state")}
+    with run_as(minio, place, python, *options, expected=["is not in the bucket"]) as mount:
+        (mount.path / "sea.txt").write_text("waves")
+        mount.ends_with = 30
+        mount.stop()
+        said = ["s3mount", "spool", "list", "--spool-dir", str(mount.spool)]
+        listed = subprocess.run(said, env=environment, capture_output=True, text=True, timeout=60)
+        assert "sea.txt" in listed.stdout, listed.stderr
+        push = ["s3mount", "spool", "push", "--all", "--spool-dir", str(mount.spool)]
+        pushed = subprocess.run(push, env=environment, capture_output=True, text=True, timeout=60)
+        assert pushed.returncode == 0, pushed.stderr
+        assert minio.client().get_object(Bucket=mount.bucket, Key="sea.txt")["Body"].read() == b"waves"
+        owners = {path.stat().st_uid for path in mount.spool.glob("*/*")}
+        assert owners == {USER.pw_uid}
+        mount.start()
+        assert (mount.path / "sea.txt").read_text() == "waves"
+        mount.ends_with = 0
