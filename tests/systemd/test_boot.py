@@ -11,8 +11,6 @@ from tests.support.killable import KillableServer, killable_minio
 from tests.support.machine import Machine
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.heavy
-
 WAIT_FOR_MOUNT = "sh -c 'until systemctl is-active -q s3mount@photos; do sleep 0.2; done'\n"
 
 
@@ -72,6 +70,7 @@ def test_after_a_boot_an_ordinary_user_reads_and_a_killed_mount_is_back(tmp_path
     assert "Uid:\t0\t" not in said
 
 
+@pytest.mark.heavy
 def test_a_mount_that_hangs_is_ended_by_the_watchdog_and_is_back(tmp_path: Path, base: Path) -> None:
     """Even one that takes no signal but SIGKILL."""
     with killable_minio(tmp_path / "server") as killable:
@@ -96,6 +95,7 @@ def test_a_mount_that_hangs_is_ended_by_the_watchdog_and_is_back(tmp_path: Path,
     assert "s3mount@photos.service: Watchdog timeout (limit 12s)!" in said
 
 
+@pytest.mark.heavy
 def test_a_shutdown_uploads_what_is_pending(tmp_path: Path, base: Path) -> None:
     """500 MB of it, and nothing is left in the spool."""
     with killable_minio(tmp_path / "server") as killable:
@@ -114,6 +114,7 @@ def test_a_shutdown_uploads_what_is_pending(tmp_path: Path, base: Path) -> None:
         assert digest.hexdigest() in said
 
 
+@pytest.mark.heavy
 def test_it_boots_while_the_server_is_down_and_mounts_when_it_is_there(tmp_path: Path, base: Path) -> None:
     """multi-user.target is reached without the mount."""
     with killable_minio(tmp_path / "server") as killable:

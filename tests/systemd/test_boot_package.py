@@ -154,6 +154,10 @@ def test_a_line_of_fstab_and_a_unit_are_there_after_each_boot(tmp_path: Path, pa
             mount -a
             systemctl status srv-line.mount
             s3mount list
+            # Neither mount's process is root's.
+            for pid in $(s3mount list --json | tr ',' '\\n' | sed -n 's/.*"pid": //p'); do
+                grep "^Uid:[[:space:]]$(id -u s3mount)[[:space:]]" /proc/$pid/status
+            done
             head -c 500000000 /dev/urandom | tee /srv/line/big | sha256sum
             """
         )
