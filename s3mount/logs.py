@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
 import logging.handlers
 import os
 import re
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -97,8 +100,53 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as lines."""
-        level = next(number for least, number in _SYSLOG_LEVELS if record.levelno >= least)
+        level = _syslog_level(record)
         return "\n".join(f"<{level}>{line}" for line in self._inner.format(record).splitlines())
+
+
+class JournalHandler(logging.Handler):
+    """Entries of systemd's journal, a record each, with fields that `journalctl NAME=VALUE` selects by.
+
+    Args:
+        address: of the journal's socket.
+        fields: in every entry.
+        otherwise: takes what the journal does not, as one that is too long for a datagram.
+    """
+
+    def __init__(self, address: str, fields: Mapping[str, str], otherwise: logging.Handler) -> None:
+        super().__init__()
+        self._fields = dict(fields)
+        self._otherwise = otherwise
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)  # a journal that hangs hangs no mount
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send *record*, its traceback in the same entry."""
+        fields = {
+            "MESSAGE": self.format(record),
+            "PRIORITY": str(_syslog_level(record)),
+            "SYSLOG_IDENTIFIER": "s3mount",
+            "LOGGER": record.name,
+            "THREAD_NAME": record.threadName or "",
+            "CODE_FILE": record.pathname,
+            "CODE_LINE": str(record.lineno),
+            "CODE_FUNC": record.funcName or "",
+            **self._fields,
+        }
+        try:
+            self._socket.send(service.journal_entry(fields))
+        except OSError:
+            self._otherwise.handle(record)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self._socket.close()
+        super().close()
 
 
 class JsonFormatter(logging.Formatter):
@@ -126,12 +174,14 @@ def configure(
     format: Literal["text", "json"],
     log_file: Path | None,
     rotate: bool = False,
+    journal_fields: Mapping[str, str] | None = None,
 ) -> None:
     """Set up the process's logging, replacing what was set up before.
 
     Args:
         log_file: Created for its owner alone. None: standard error, in the journal's form if it leads there.
         rotate: keep it below 30 MiB; otherwise somebody else moves it away, and it is then reopened.
+        journal_fields: in every entry, where the log leads to systemd's journal.
 
     Raises: OSError when *log_file* cannot be opened.
     """
@@ -141,6 +191,10 @@ def configure(
     is_journal = log_file is None and service.logs_to_journal(_STDERR)
     formatter = JsonFormatter() if format == "json" else TextFormatter(is_stamped=not is_journal)
     handler.setFormatter(JournalFormatter(formatter) if is_journal else formatter)
+    if log_file is None and (address := service.journal_address(_STDERR)) is not None:
+        with contextlib.suppress(OSError):  # the lines with levels do as well
+            handler = JournalHandler(address, journal_fields or {}, otherwise=handler)
+            handler.setFormatter(formatter)
     logging.raiseExceptions = False  # a full log disk is no reason to write tracebacks elsewhere
     root = logging.getLogger()
     for old in tuple(root.handlers):
@@ -179,6 +233,10 @@ def descriptors() -> set[int]:
     """Return the numbers of the files that logging has open, which a daemon must keep."""
     streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)
     return {stream.fileno() for stream in streams if stream is not None}
+
+
+def _syslog_level(record: logging.LogRecord) -> int:
+    return next(number for least, number in _SYSLOG_LEVELS if record.levelno >= least)
 
 
 def _handler(log_file: Path | None, rotate: bool) -> logging.Handler:

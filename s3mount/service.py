@@ -1,14 +1,16 @@
-"""What a service manager is told: the protocol of sd_notify(3), by which systemd follows such a service.
-
-One datagram of ``NAME=value`` lines to the socket that ``$NOTIFY_SOCKET`` names.
-"""
+"""What a service manager is told, by sd_notify(3), and its journal: one datagram of ``NAME=value`` lines each."""
 
 from __future__ import annotations
 
 import os
 import socket
+import stat
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+JOURNAL: Final = "/run/systemd/journal/socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,27 @@ def logs_to_journal(descriptor: int, environment: Mapping[str, str] = os.environ
     except OSError:
         return False
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def journal_address(descriptor: int) -> str | None:
+    """Return where the journal takes entries with fields, if the open file *descriptor* leads to it."""
+    try:
+        is_stream = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return None
+    return JOURNAL if is_stream and logs_to_journal(descriptor) and os.path.exists(JOURNAL) else None
+
+
+def journal_entry(fields: Mapping[str, str]) -> bytes:
+    """Return one entry as systemd's journal takes it: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/."""
+    parts = []
+    for name, value in fields.items():
+        data = value.encode(errors="surrogateescape")
+        if b"\n" in data:
+            parts.append(name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
+        else:
+            parts.append(name.encode() + b"=" + data + b"\n")
+    return b"".join(parts)
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float | None:

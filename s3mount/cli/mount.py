@@ -132,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
             format=config.log_format,
             log_file=Path(log_file) if log_file else None,
             rotate=config.log_file is None,
+            journal_fields={"S3MOUNT_MOUNTPOINT": config.mountpoint, "S3MOUNT_SOURCE": config.source},
         )
     except OSError as error:
         raise StartupError(

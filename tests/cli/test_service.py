@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from s3mount import service
+from s3mount import logs, service
 from s3mount.cli.supervision import status_line
 from s3mount.core.status import UploadsStatus
 from s3mount.logs import JournalFormatter, TextFormatter
@@ -106,3 +107,25 @@ def test_the_status_is_one_line() -> None:
         status_line(place, "draining", some, is_reachable=True)
         == f"draining {place}; 3 files, 2.0 GiB to upload"
     )
+
+
+def test_an_entry_of_the_journal_has_fields_and_keeps_its_lines(tmp_path: Path) -> None:
+    """A value of more than one line goes with its length; what is too long goes elsewhere."""
+    address = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(address))
+        left: list[str] = []
+        otherwise = logging.Handler()
+        otherwise.emit = lambda record: left.append(record.getMessage())  # type: ignore[method-assign]
+        handler = logs.JournalHandler(str(address), {"S3MOUNT_MOUNTPOINT": "/srv/photos"}, otherwise)
+        try:
+            handler.handle(logging.LogRecord("s3mount.x", logging.WARNING, __file__, 7, "a\nb", None, None))
+            sent = journal.recv(65536)
+            long = "x" * (1 << 24)
+            handler.handle(logging.LogRecord("s3mount.x", logging.INFO, __file__, 7, long, None, None))
+        finally:
+            handler.close()
+    assert b"MESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n" in sent
+    for field in (b"PRIORITY=4\n", b"LOGGER=s3mount.x\n", b"S3MOUNT_MOUNTPOINT=/srv/photos\n"):
+        assert field in sent
+    assert left == [long]

@@ -62,8 +62,10 @@ def test_after_a_boot_an_ordinary_user_reads_and_a_killed_mount_is_back(tmp_path
             test "$(cat /srv/photos/sea.txt)" = waves
             test "$(systemctl show -p NRestarts --value s3mount@photos)" = 1
             journalctl -u s3mount@photos -o cat
+            journalctl S3MOUNT_MOUNTPOINT=/srv/photos LOGGER=s3mount.mount -o cat | sed s/^/selected:/
             """
         )
+    assert f"selected:s3mount.mount: mounted s3://{bucket}/ at /srv/photos\n" in said
     assert f"StatusText=serving s3://{bucket}/ at /srv/photos\n" in said
     assert "CapBnd:\t0000000000000000\n" in said
     assert "NoNewPrivs:\t1\n" in said
