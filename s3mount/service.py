@@ -1,4 +1,4 @@
-"""What a service manager is told, by sd_notify(3), and its journal: a datagram of ``NAME=value`` lines each."""
+"""What a service manager and its journal are told: each time a datagram of ``NAME=value`` lines."""
 
 from __future__ import annotations
 
