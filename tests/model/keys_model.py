@@ -19,7 +19,7 @@ class KeyModel:
     was written through the mount last and not acknowledged, or acknowledged before the upload: the mount
     goes on trying to store it, and it wins only over what it was to replace (``over``). ``is_owed``: nobody
     can have replaced it after it was sent, so what the bucket lacks of it the spool must have. ``history``
-    has all that the key ever had or was to get.
+    has all that the key ever had or was to get, ``strange`` what of it was the stranger's.
     """
 
     may_be: set[Body] = field(default_factory=lambda: {None})
@@ -27,6 +27,7 @@ class KeyModel:
     over: set[Body] = field(default_factory=set)
     is_owed: bool = False
     history: set[Body] = field(default_factory=lambda: {None})
+    strange: set[Body] = field(default_factory=set)
 
     def possible(self) -> set[Body]:
         """Return what the bucket can hold by now, the mount's queue at work."""
@@ -59,12 +60,18 @@ class KeyModel:
     def strangers(self, body: Body) -> None:
         """The stranger has put or deleted the object."""
         self.history.add(body)
+        self.strange.add(body)
         self.is_owed = False
         self.may_be = {body}
 
     def removed(self) -> None:
-        """unlink, or a rename away, returned 0."""
-        self.may_be, self.unsent = {None}, None
+        """unlink, or a rename away, returned 0.
+
+        Of a file that was not sent, it takes away what that was over. An object of the stranger's may stay:
+        while there are unsent bytes, nobody here need have seen it.
+        """
+        unseen = set() if self.unsent is None else self.may_be & self.strange
+        self.may_be, self.unsent = {None} | unseen, None
 
     def perhaps_removed(self) -> None:
         """unlink failed: nobody knows how far it came."""
@@ -76,6 +83,7 @@ class KeyModel:
         """A rename of *other* to this key returned 0; call it before ``other.removed()``."""
         old = self.possible()
         self.history |= other.history
+        self.strange |= other.strange
         self.may_be = other.possible() - {None}
         self.unsent, self.is_owed = other.unsent, other.is_owed
         if other.unsent is not None:
@@ -85,6 +93,7 @@ class KeyModel:
     def perhaps_replaced_by(self, other: KeyModel) -> None:
         """A rename of *other* to this key failed: the old name has all it had, the new one perhaps too."""
         self.history |= other.history
+        self.strange |= other.strange
         self.may_be = self.possible() | other.shown()
         self.over = self.over | self.may_be
         self.is_owed = other.is_owed = False
