@@ -12,44 +12,23 @@ from typing import Any
 import pytest
 import trio
 
-from s3mount.core.objects import ByteRange, MultipartUpload, ObjectHeaders, PartTag
+from s3mount.core.objects import ByteRange
 from s3mount.errors import BadAnswer, FsError, NotFound, StoreError, StoreUnavailable
 from s3mount.store.checked import CheckedStore
 from s3mount.store.client import ClientOptions, build_client
 from s3mount.store.s3 import S3Store
+from tests.security.calls import CALLS, PLAIN, WITHOUT_BODY
 from tests.store.conftest import Place
 from tests.support.counting_proxy import CountingProxy
 from tests.support.fault_actions import Answer, FlipByte, Headers, Shorten, Status
 from tests.support.servers import Server
 
-PLAIN = ObjectHeaders()
-UPLOAD = MultipartUpload("d/x", "upload-id")
 BODY = b"0123456789"
 HTML = b"<!DOCTYPE html><html><body><p>Please log in.</p></body></html>"
 ERROR = b'<?xml version="1.0"?>\n<Error><Code>InternalError</Code><Message>no</Message></Error>'
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
-
-
-def get(store: CheckedStore) -> Awaitable[Any]:
-    """Read bytes 2 to 6."""
-    return store.get_into("d/x", ByteRange(2, 6), memoryview(bytearray(4)), if_match=None)
-
-
-WORKS: dict[str, Callable[[CheckedStore], Awaitable[Any]]] = {
-    "HeadObject": lambda store: store.head("d/x"),
-    "GetObject": get,
-    "ListObjectsV2": lambda store: store.list_page("d/"),
-    "PutObject": lambda store: store.put("d/x", b"body", PLAIN),
-    "CopyObject": lambda store: store.copy("d/x", "d/y", if_match=None, headers=None),
-    "CreateMultipartUpload": lambda store: store.create_multipart("d/x", PLAIN),
-    "UploadPart": lambda store: store.upload_part(UPLOAD, 1, b"body"),
-    "UploadPartCopy": lambda store: store.copy_part(UPLOAD, 1, "d/y", ByteRange(0, 1), if_match='"e"'),
-    "CompleteMultipartUpload": lambda store: store.complete_multipart(UPLOAD, [PartTag(1, '"e"', 4)]),
-    "ListParts": lambda store: store.list_parts(UPLOAD),
-    "ListMultipartUploads": lambda store: store.list_multipart_uploads("d/"),
-    "AbortMultipartUpload": lambda store: store.abort_multipart(UPLOAD),
-    "DeleteObject": lambda store: store.delete("d/x"),
-}
+TOLD = [operation for operation in CALLS if operation != "DeleteObjects"]
+"""Whose answer is a success or none; a deletion of many has an answer for each key, and tests of its own."""
 
 
 def run(place: Place, call: Callable[[CheckedStore], Awaitable[Any]]) -> Any:
@@ -73,32 +52,32 @@ def stored(place: Place, key: str = "d/x", body: bytes = BODY) -> str:
 # Every operation
 
 
-@pytest.mark.parametrize("operation", WORKS)
+@pytest.mark.parametrize("operation", TOLD)
 @pytest.mark.parametrize(
     "body", [HTML, b"", b"<html/>", b"{}", b"\x00\xff" * 50], ids=["html", "nothing", "xml", "json", "bytes"]
 )
 def test_s15_a_meaningless_200_is_no_success(place: Place, operation: str, body: bytes) -> None:
     """No object, no absence, no empty listing, no finished upload, no deletion."""
     with place.proxy.rule(Answer(200, body)), pytest.raises((BadAnswer, StoreUnavailable)):
-        run(place, WORKS[operation])
+        run(place, CALLS[operation])
 
 
-@pytest.mark.parametrize("operation", [one for one in WORKS if one not in ("HeadObject", "GetObject")])
+@pytest.mark.parametrize("operation", [one for one in WITHOUT_BODY if one in TOLD])
 def test_s15_an_error_in_a_200_is_no_success(place: Place, operation: str) -> None:
     """S3 itself answers so when it fails late; a GET of such bytes may be an object of them."""
     answer = Answer(200, ERROR, {"Content-Type": "application/xml"})
     with place.proxy.rule(answer), pytest.raises((StoreUnavailable, BadAnswer)):
-        run(place, WORKS[operation])
+        run(place, CALLS[operation])
     assert place.proxy.counts()[operation] <= 4
 
 
-@pytest.mark.parametrize("operation", WORKS)
+@pytest.mark.parametrize("operation", TOLD)
 @pytest.mark.parametrize("status", [201, 202, 203, 205, 304, 404, 410])
 def test_s15_another_status_is_neither_success_nor_absence(place: Place, operation: str, status: int) -> None:
     """A 404 with a web page is no "not found", but for a HEAD, whose answer has no page."""
     answer = Answer(status, b"" if status in (205, 304) else HTML, {"Content-Type": "text/html"})
     with place.proxy.rule(answer), pytest.raises(FsError) as caught:
-        run(place, WORKS[operation])
+        run(place, CALLS[operation])
     if not (status == 404 and operation == "HeadObject"):
         assert not isinstance(caught.value, NotFound)
 
@@ -173,7 +152,7 @@ def test_s15_a_get_of_another_length_is_no_data(place: Place, length: str) -> No
         place.proxy.rule(Headers({"Content-Length": length}), operation="GetObject"),
         pytest.raises(StoreError),
     ):
-        run(place, WORKS["GetObject"])
+        run(place, CALLS["GetObject"])
     assert etag
 
 
@@ -181,7 +160,7 @@ def test_s15_a_get_that_ends_early_is_no_data(place: Place) -> None:
     """With a length that fits what came."""
     stored(place)
     with place.proxy.rule(Shorten(2), operation="GetObject"), pytest.raises(StoreError):
-        run(place, WORKS["GetObject"])
+        run(place, CALLS["GetObject"])
 
 
 def test_s15_a_flipped_bit_in_an_object_is_seen(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +222,7 @@ def test_s15_a_head_without_length_or_etag_is_no_file(place: Place, changes: dic
     """Neither a file of no bytes nor an absent one."""
     stored(place)
     with place.proxy.rule(Headers(changes), operation="HeadObject"), pytest.raises(StoreError) as caught:
-        run(place, WORKS["HeadObject"])
+        run(place, CALLS["HeadObject"])
     assert not isinstance(caught.value, NotFound)
 
 
@@ -252,7 +231,7 @@ def test_s15_a_head_that_is_answered_with_an_error_is_no_absence(place: Place) -
     stored(place)
     for status in (400, 402, 409, 418, 451, 500, 501, 502, 504, 599):
         with place.proxy.rule(Status(status), operation="HeadObject"), pytest.raises(FsError) as caught:
-            run(place, WORKS["HeadObject"])
+            run(place, CALLS["HeadObject"])
         assert not isinstance(caught.value, NotFound)
 
 
@@ -284,7 +263,7 @@ def entry(
 def test_s15_a_true_listing_passes(place: Place) -> None:
     """What the lies below are made of is no lie."""
     with place.proxy.rule(Answer(200, listing(entry(), bucket=place.bucket))):
-        page = run(place, WORKS["ListObjectsV2"])
+        page = run(place, CALLS["ListObjectsV2"])
     assert [(one.key, one.size) for one in page.objects] == [("d/x", 10)]
 
 
@@ -339,14 +318,14 @@ def test_s15_a_listing_that_cannot_be_true_is_no_directory(place: Place, lie: st
     answer = Answer(200, LISTINGS[lie](place.bucket))
     # What is no XML counts as broken off on the way.
     with place.proxy.rule(answer), pytest.raises((BadAnswer, StoreUnavailable)):
-        run(place, WORKS["ListObjectsV2"])
+        run(place, CALLS["ListObjectsV2"])
 
 
 def test_s15_a_token_that_does_not_change_is_no_next_page(place: Place) -> None:
     """A listing that goes round in a circle does not end."""
     top = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
     with place.proxy.rule(Answer(200, listing(entry(), top=top, bucket=place.bucket))):
-        assert run(place, WORKS["ListObjectsV2"]).next_token == "t"
+        assert run(place, CALLS["ListObjectsV2"]).next_token == "t"
         with pytest.raises(BadAnswer, match="for ever"):
             run(place, lambda store: store.list_page("d/", token="t"))
 
@@ -359,7 +338,7 @@ def test_s15_a_token_that_does_not_change_is_no_next_page(place: Place) -> None:
 def test_s15_a_write_without_an_etag_is_not_done(place: Place, operation: str, etag: str | None) -> None:
     """A proxy that answers 200 to everything has stored nothing."""
     with place.proxy.rule(Answer(200, b"", {} if etag is None else {"ETag": etag})), pytest.raises(BadAnswer):
-        run(place, WORKS[operation])
+        run(place, CALLS[operation])
 
 
 @pytest.mark.parametrize(
@@ -396,4 +375,4 @@ def test_s15_a_write_without_an_etag_is_not_done(place: Place, operation: str, e
 def test_s15_a_result_that_lacks_what_it_is_for_is_none(place: Place, operation: str, body: str) -> None:
     """Well-formed, and yet nothing was done."""
     with place.proxy.rule(Answer(200, body.encode())), pytest.raises(BadAnswer):
-        run(place, WORKS[operation])
+        run(place, CALLS[operation])

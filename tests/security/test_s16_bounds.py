@@ -6,50 +6,26 @@ import gzip
 import re
 import socket
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 
-from s3mount.core.objects import ByteRange, MultipartUpload, ObjectHeaders, PartTag
 from s3mount.errors import BadAnswer, FsError, NotFound, StoreError
-from s3mount.store.checked import CheckedStore
 from s3mount.store.hooks import MAX_ANSWER_BYTES
+from tests.security.calls import CALLS, WITHOUT_BODY
 from tests.store.conftest import Place
 from tests.support.fault_actions import Answer, Endless
 from tests.support.lying_server import listening
 
-PLAIN = ObjectHeaders()
-UPLOAD = MultipartUpload("d/x", "upload-id")
 MIB = 1024 * 1024
-
-
-def get(store: CheckedStore) -> Awaitable[Any]:
-    """Read bytes 2 to 6."""
-    return store.get_into("d/x", ByteRange(2, 6), memoryview(bytearray(4)), if_match=None)
-
-
-WORKS: dict[str, Callable[[CheckedStore], Awaitable[Any]]] = {
-    "HeadObject": lambda store: store.head("d/x"),
-    "GetObject": get,
-    "ListObjectsV2": lambda store: store.list_page("d/"),
-    "PutObject": lambda store: store.put("d/x", b"body", PLAIN),
-    "CopyObject": lambda store: store.copy("d/x", "d/y", if_match=None, headers=None),
-    "UploadPart": lambda store: store.upload_part(UPLOAD, 1, b"body"),
-    "CompleteMultipartUpload": lambda store: store.complete_multipart(UPLOAD, [PartTag(1, '"e"', 4)]),
-    "ListParts": lambda store: store.list_parts(UPLOAD),
-    "ListMultipartUploads": lambda store: store.list_multipart_uploads("d/"),
-    "DeleteObject": lambda store: store.delete("d/x"),
-    "DeleteObjects": lambda store: store.delete_many(["d/x", "d/y"]),
-}
 
 
 def fails(place: Place, operation: str, error: type[FsError] = StoreError, **options: Any) -> FsError:
     """Return the error that *operation* ends with."""
 
     async def work() -> None:
-        await WORKS[operation](place.open_store(**options))
+        await CALLS[operation](place.open_store(**options))
 
     with pytest.raises(error) as caught:
         trio.run(work)
@@ -72,7 +48,7 @@ def forget_peak() -> int:
     return resident_peak()
 
 
-@pytest.mark.parametrize("operation", WORKS)
+@pytest.mark.parametrize("operation", CALLS)
 def test_s16_endless_headers_end(place: Place, operation: str) -> None:
     """After a bounded number of them."""
     with place.proxy.rule(Endless(of="head")):
@@ -80,7 +56,7 @@ def test_s16_endless_headers_end(place: Place, operation: str) -> None:
     assert place.proxy.counts() == {operation: 1}
 
 
-@pytest.mark.parametrize("operation", [one for one in WORKS if one not in ("HeadObject", "GetObject")])
+@pytest.mark.parametrize("operation", WITHOUT_BODY)
 def test_s16_an_endless_body_ends(place: Place, operation: str) -> None:
     """A gigabyte of XML, or more: no more of it is read than the largest answer has, and it is not kept."""
     before = forget_peak()
@@ -203,7 +179,7 @@ REDIRECTS = {
 }
 
 
-@pytest.mark.parametrize("operation", WORKS)
+@pytest.mark.parametrize("operation", CALLS)
 @pytest.mark.parametrize("redirect", REDIRECTS)
 def test_s16_no_redirect_is_followed(place: Place, operation: str, redirect: str) -> None:
     """Another host would get a signature, and perhaps the bytes; and two requests are all it takes."""
