@@ -32,12 +32,13 @@ from s3mount.fs.recent_errors import RecentErrors
 from s3mount.fs.rename import Renamer
 from s3mount.fs.tree import Tree
 from s3mount.fs.upload_queue import UploadQueue
-from s3mount.meta.inodes import DirectoryNode, FileNode, InodeTable, Node
+from s3mount.meta.inodes import FileNode, InodeTable
 from s3mount.meta.namespace import Namespace
 from s3mount.meta.policy import NamePolicy
 from s3mount.store.base import ObjectStore
 from s3mount.store.checked import CheckedStore
 from tests.support.memory_store import Call, MemoryStore
+from tests.support.names import Lookups
 
 PART = 100
 ME = Caller(uid=0, gid=0, pid=1)
@@ -48,7 +49,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Host:
+class Host(Lookups):
     """One daemon."""
 
     jobs: Jobs
@@ -59,26 +60,6 @@ class Host:
     open_files: OpenFiles
     namespace: Namespace
     spool: SpoolDir
-
-    async def find(self, path: str) -> Node:
-        """Look *path* up, name by name, as the kernel does."""
-        node: Node = self.namespace.table.root
-        for name in filter(None, path.split("/")):
-            assert isinstance(node, DirectoryNode)
-            node = await self.namespace.lookup(node, name.encode())
-        return node
-
-    async def directory(self, path: str) -> DirectoryNode:
-        """Look a directory up."""
-        node = await self.find(path)
-        assert isinstance(node, DirectoryNode)
-        return node
-
-    async def file(self, path: str) -> FileNode:
-        """Look a file up."""
-        node = await self.find(path)
-        assert isinstance(node, FileNode)
-        return node
 
     async def write(self, path: str, body: bytes) -> FileNode:
         """open(2) with O_CREAT and O_TRUNC, write(2), close(2)."""

@@ -149,7 +149,7 @@ def test_a_failure_is_a_failure_and_the_page_is_kept() -> None:
             raise StoreUnavailable("503")
 
         names.store.before = once("head", "005", fail)
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         with pytest.raises(StoreUnavailable):
             await stream.next_page()
         page = await stream.next_page()

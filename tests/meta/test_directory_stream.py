@@ -23,7 +23,7 @@ def test_pages_come_one_by_one() -> None:
 
     async def main() -> None:
         names = many()
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         first = names_of(await stream.next_page())
         # The last key of a page is held back: its prefix may follow.
         assert first == NAMES[:999]
@@ -44,13 +44,13 @@ def test_a_whole_listing_answers_for_its_time() -> None:
         names = many()
         assert await names.list() == NAMES
         names.requests()
-        assert names.space.cached_listing(names.root) is not None
+        assert names.namespace.cached_listing(names.root) is not None
         await names.find("0007")
         with pytest.raises(Exception, match="no entry"):
             await names.find("missing")
         assert not names.requests()
         names.now += TTL_S + 1
-        assert names.space.cached_listing(names.root) is None
+        assert names.namespace.cached_listing(names.root) is None
         await names.find("0007")
         assert names.requests()
 
@@ -79,7 +79,7 @@ def test_a_page_that_fails_is_asked_again() -> None:
 
     async def main() -> None:
         names = many()
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         found = names_of(await stream.next_page())
 
         def fail() -> None:
@@ -134,11 +134,11 @@ def test_a_file_uploaded_during_a_listing_keeps_its_new_version() -> None:
         names.now += TTL_S + 1
 
         def upload() -> None:
-            names.space.note_change(names.root, b"a", adds_or_removes=False)
+            names.namespace.note_change(names.root, b"a", adds_or_removes=False)
             node.stat = names.store.store("a", b"longer now")
             node.size, node.is_own = len(b"longer now"), True
-            names.space.note_fresh(node)
-            names.space.note_change(names.root, b"a", adds_or_removes=False)
+            names.namespace.note_fresh(node)
+            names.namespace.note_change(names.root, b"a", adds_or_removes=False)
 
         names.store.after = once("list_page", "", upload)
         assert await names.list() == [b"a"]
@@ -152,13 +152,13 @@ def test_a_file_renamed_during_a_listing_shows_once_or_not_at_all() -> None:
 
     async def main() -> None:
         names = many()
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         found = names_of(await stream.next_page())
         node = await names.file("0001")
         for name in (b"0001", b"2499z"):
-            names.space.note_change(names.root, name)
+            names.namespace.note_change(names.root, name)
         names.store.remove("0001")
-        names.space.move(node, names.root, b"2499z")
+        names.namespace.move(node, names.root, b"2499z")
         node.stat = names.store.store("2499z", b"x")
         while (page := await stream.next_page()) is not None:
             found += names_of(page)
@@ -177,7 +177,7 @@ def test_two_listings_at_once_do_not_take_each_others_entries_away() -> None:
         for order in ("aabbab", "abbbaa", "ababab", "baabab"):
             names = many()
             names.create(names.root, b"only here")
-            streams = {letter: names.space.stream(names.root) for letter in "ab"}
+            streams = {letter: names.namespace.stream(names.root) for letter in "ab"}
             found: dict[str, list[bytes]] = {"a": [], "b": []}
             for letter in order:
                 found[letter] += names_of(await streams[letter].next_page())
@@ -197,7 +197,7 @@ def test_looking_a_name_up_does_not_end_a_listing_early() -> None:
 
     async def main() -> None:
         names = many()
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         found = names_of(await stream.next_page())
         names.now += TTL_S + 1
         await names.find("0005")
@@ -215,7 +215,7 @@ def test_what_was_seen_after_a_listing_began_is_not_undone_by_it() -> None:
 
     async def main() -> None:
         names = many()
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         await stream.next_page()
         names.now += 1
         names.store.store("0000a", b"x")
@@ -235,7 +235,7 @@ def test_an_old_page_does_not_undo_a_newer_look_up() -> None:
     async def main() -> None:
         names = many()
         names.root.big_until = names.now + 1000
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
 
         async def overtake(call: Call) -> None:
             if call.method == "list_page" and call.key == "" and not overtaken:
@@ -272,7 +272,7 @@ def test_an_entry_that_is_being_forgotten_stays_in_the_listing() -> None:
 
     async def main() -> None:
         names = many()
-        stream = names.space.stream(names.root)
+        stream = names.namespace.stream(names.root)
         page = await stream.next_page()
         assert page is not None
         for _, node in page:
@@ -292,7 +292,7 @@ def test_the_change_record_ends_with_the_last_listing() -> None:
 
     async def main() -> None:
         names = Names("a")
-        streams = [names.space.stream(names.root) for _ in range(2)]
+        streams = [names.namespace.stream(names.root) for _ in range(2)]
         names.create(names.root, b"b")
         for stream in streams:
             assert names.root.changes

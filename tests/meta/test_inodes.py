@@ -173,9 +173,9 @@ def test_forgetting_everything_returns_the_table_to_its_baseline(seed: int) -> N
             directory = rng.choice([node for node in known if node.is_linked])
             if action == "find" and directory.children:
                 with suppress(NotFound):
-                    hold(await names.space.lookup(directory, rng.choice(list(directory.children))))
+                    hold(await names.namespace.lookup(directory, rng.choice(list(directory.children))))
             elif action == "list":
-                stream = names.space.stream(directory)
+                stream = names.namespace.stream(directory)
                 while (page := await stream.next_page()) is not None:
                     for _, node in page:
                         if rng.random() < 0.7:

@@ -138,11 +138,11 @@ def test_force_asks_whatever_is_known() -> None:
         await missing(names, "b")
         names.store.store("b", b"x")
         names.requests()
-        assert isinstance(await names.space.lookup(names.root, b"b", force=True), FileNode)
+        assert isinstance(await names.namespace.lookup(names.root, b"b", force=True), FileNode)
         assert names.requests() == {"list_page": 1, "head": 1}
         names.store.remove("a")
         with pytest.raises(NotFound):
-            await names.space.lookup(names.root, b"a", force=True)
+            await names.namespace.lookup(names.root, b"a", force=True)
 
     run(main)
 
@@ -173,7 +173,7 @@ def test_names_that_cannot_be_say_so_whatever_is_known() -> None:
         for _ in range(2):
             for name, error in ((b"x" * 256, NameTooLong), (b"\xff", IllegalName)):
                 with pytest.raises(error):
-                    await names.space.lookup(names.root, name)
+                    await names.namespace.lookup(names.root, name)
             await names.list()
             names.requests()
         assert not names.requests()
@@ -242,12 +242,12 @@ def test_an_open_file_is_replaced_by_another_node() -> None:
         names.store.store("a", b"another")
         names.now += TTL_S + 1
         with pytest.raises(StaleObject):
-            await names.space.refresh(old)
+            await names.namespace.refresh(old)
         new = await names.file("a")
         assert new is not old and new.inode != old.inode
         assert (old.size, new.size) == (1, len(b"another"))
         assert not old.is_linked
-        await names.space.refresh(old)
+        await names.namespace.refresh(old)
         names.table.unpin(old)
         check(names.table)
 
@@ -263,7 +263,7 @@ def test_refreshing_what_is_gone() -> None:
         names.store.remove("a")
         names.now += TTL_S + 1
         with pytest.raises(NotFound):
-            await names.space.refresh(node)
+            await names.namespace.refresh(node)
         assert not node.is_linked
 
     run(main)
@@ -277,9 +277,9 @@ def test_refreshing_one_unchanged_file_is_one_head() -> None:
         node = await names.file("a")
         names.now += TTL_S + 1
         names.requests()
-        await names.space.refresh(node)
+        await names.namespace.refresh(node)
         assert names.requests() == {"head": 1}
-        await names.space.refresh(node)
+        await names.namespace.refresh(node)
         assert not names.requests()
 
     run(main)
@@ -300,7 +300,7 @@ def test_two_that_refresh_at_once_agree_that_a_file_was_replaced() -> None:
 
         names.store.after = once("head", "a", overtake)
         with pytest.raises(StaleObject):
-            await names.space.refresh(node)
+            await names.namespace.refresh(node)
 
     run(main)
 
@@ -315,18 +315,18 @@ def test_a_chmod_here_is_not_undone_by_an_older_answer() -> None:
         old = names.store.stat("a")
 
         def change_mode() -> None:
-            names.space.note_change(names.root, b"a", adds_or_removes=False)
+            names.namespace.note_change(names.root, b"a", adds_or_removes=False)
             names.store.store("a", b"x", ObjectHeaders(metadata={"mode": "33152"}))
             node.stat = names.store.stat("a")
             node.attributes = stored_attributes(node.stat)
-            names.space.note_fresh(node)
-            names.space.note_change(names.root, b"a", adds_or_removes=False)
+            names.namespace.note_fresh(node)
+            names.namespace.note_change(names.root, b"a", adds_or_removes=False)
 
         assert old.headers is not None and not to_metadata(
             old.headers.metadata, node.attributes, is_directory=False
         )
         names.store.after = once("head", "a", change_mode)
-        await names.space.refresh(node)
+        await names.namespace.refresh(node)
         assert node.attributes is not None
         assert node.attributes.mode == 0o600
 
@@ -344,7 +344,7 @@ def test_a_chmod_elsewhere_within_the_second_is_seen() -> None:
         assert node.attributes is not None and node.attributes.mode is None
         names.store.store("a", b"x", ObjectHeaders(metadata={"mode": "33152"}))
         names.now += TTL_S + 1
-        await names.space.refresh(node)
+        await names.namespace.refresh(node)
         assert node.attributes.mode == 0o600
 
     run(main)
@@ -357,7 +357,7 @@ def test_moving_a_directory_gives_what_is_below_its_new_keys() -> None:
         names = Names("a/b/c", "a/d")
         directory = await names.directory("a")
         deep, file = await names.file("a/b/c"), await names.file("a/d")
-        names.space.move(directory, names.root, b"z")
+        names.namespace.move(directory, names.root, b"z")
         assert (deep.key, file.key) == ("z/b/c", "z/d")
         assert directory.location.prefix == "z/"
         assert deep.path() == "/z/b/c"
@@ -391,9 +391,9 @@ def test_whether_a_directory_holds_anything_is_asked(key: str) -> None:
         names = Names("d/", key)
         directory = await names.directory("d")
         await names.list(directory)
-        holds = await names.space.holds_keys(directory.location, beside_marker=True)
+        holds = await names.namespace.holds_keys(directory.location, beside_marker=True)
         assert holds is (key != "d/")
         names.store.store("d/", b"bytes")
-        assert await names.space.holds_keys(directory.location, beside_marker=True)
+        assert await names.namespace.holds_keys(directory.location, beside_marker=True)
 
     run(main)

@@ -20,7 +20,33 @@ TTL_S = 10.0
 NEGATIVE_TTL_S = 4.0
 
 
-class Names:
+class Lookups:
+    """Looks paths up in its ``namespace``."""
+
+    namespace: Namespace
+
+    async def find(self, path: str) -> Node:
+        """Look *path* up, name by name, as the kernel does; the root is the empty path."""
+        node: Node = self.namespace.table.root
+        for name in filter(None, path.split("/")):
+            assert isinstance(node, DirectoryNode)
+            node = await self.namespace.lookup(node, name.encode())
+        return node
+
+    async def directory(self, path: str) -> DirectoryNode:
+        """Look a directory up."""
+        node = await self.find(path)
+        assert isinstance(node, DirectoryNode)
+        return node
+
+    async def file(self, path: str) -> FileNode:
+        """Look a file up."""
+        node = await self.find(path)
+        assert isinstance(node, FileNode)
+        return node
+
+
+class Names(Lookups):
     """A namespace over a MemoryStore.
 
     Args:
@@ -36,7 +62,7 @@ class Names:
         settings = {"ttl_s": TTL_S, "negative_ttl_s": NEGATIVE_TTL_S, "attributes": "list"} | policy
         self.table = InodeTable(Location(""))
         self.root = self.table.root
-        self.space = Namespace(self.store, self.table, NamePolicy(**settings), lambda: self.now)
+        self.namespace = Namespace(self.store, self.table, NamePolicy(**settings), lambda: self.now)
 
     def requests(self) -> Counter[str]:
         """Return how many calls of each method the store has had since the last time."""
@@ -44,29 +70,9 @@ class Names:
         self.store.calls.clear()
         return counts
 
-    async def find(self, path: str) -> Node:
-        """Look *path* up, name by name, as the kernel does."""
-        node: Node = self.root
-        for name in path.split("/"):
-            assert isinstance(node, DirectoryNode)
-            node = await self.space.lookup(node, name.encode())
-        return node
-
-    async def directory(self, path: str) -> DirectoryNode:
-        """Look a directory up."""
-        node = await self.find(path)
-        assert isinstance(node, DirectoryNode)
-        return node
-
-    async def file(self, path: str) -> FileNode:
-        """Look a file up."""
-        node = await self.find(path)
-        assert isinstance(node, FileNode)
-        return node
-
     async def list(self, directory: DirectoryNode | None = None) -> list[bytes]:
         """Return the names of a whole new listing, as it gives them."""
-        stream = self.space.stream(directory or self.root)
+        stream = self.namespace.stream(directory or self.root)
         try:
             names = []
             while (page := await stream.next_page()) is not None:
@@ -79,18 +85,18 @@ class Names:
         """Make a file that only this host has, as create(2) does."""
         node = self.table.new_file(parent, name, parent.location.prefix + name.decode())
         node.is_local = True
-        self.space.note_change(parent, name)
+        self.namespace.note_change(parent, name)
         return node
 
     def remove(self, node: Node) -> None:
         """Remove an entry from the store and from the names, as unlink(2) does."""
         assert node.parent is not None
         parent, name = node.parent, node.name
-        self.space.note_change(parent, name)
+        self.namespace.note_change(parent, name)
         if isinstance(node, FileNode) and node.stat is not None:
             self.store.remove(node.key)
         self.table.unlink(node)
-        self.space.note_change(parent, name)
+        self.namespace.note_change(parent, name)
 
 
 def names_of(page: Page | None) -> list[bytes]:
