@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import totals
+from tests.support.counting_proxy import CountingProxy
 from tests.support.servers import STARTERS, Server, ServerMissing, StartFailed
 
 _MISSING = pytest.StashKey[dict[str, str]]()
@@ -120,6 +121,13 @@ def seaweedfs(server_pool: ServerPool) -> Server:
 def minio(server_pool: ServerPool) -> Server:
     """A running MinIO."""
     return server_pool.get("minio")
+
+
+@pytest.fixture
+def proxy(minio: Server) -> Iterator[CountingProxy]:
+    """MinIO behind a proxy that counts, and can spoil requests."""
+    with CountingProxy(minio.endpoint_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

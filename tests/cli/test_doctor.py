@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,9 @@ from s3mount.cli.doctor_machine import _updatedb
 from s3mount.cli.findings import Verdict, bad, good, lines, note
 from s3mount.core.exits import Exit
 from tests.cli.command import as_nobody, s3mount
-from tests.support.counting_proxy import Answer, CountingProxy
+from tests.support.counting_proxy import CountingProxy
+from tests.support.fault_actions import ACCESS_DENIED
 from tests.support.servers import Server
-
-DENIED = Answer(
-    403,
-    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 def examined(
@@ -70,7 +57,7 @@ def test_keys_that_may_not_write_are_enough_for_a_read_only_mount(
 ) -> None:
     """A note, not a failure, with what to allow; and nothing more is tried."""
     bucket = minio.fresh_bucket()
-    with proxy.rule(DENIED, method="PUT"), proxy.rule(DENIED, method="POST"):
+    with proxy.rule(ACCESS_DENIED, method="PUT"), proxy.rule(ACCESS_DENIED, method="POST"):
         code, found = examined(minio, bucket, endpoint_url=proxy.endpoint_url)
     assert code == 0
     writing = found["permission to write"]
@@ -95,7 +82,7 @@ def test_a_permission_that_is_missing_is_named(
     minio: Server, proxy: CountingProxy, operation: str, thing: str, action: str
 ) -> None:
     """A mount would work in part only."""
-    with proxy.rule(DENIED, operation=operation):
+    with proxy.rule(ACCESS_DENIED, operation=operation):
         code, found = examined(minio, minio.fresh_bucket(), endpoint_url=proxy.endpoint_url)
     assert code == Exit.FAILURE
     assert (found[thing]["verdict"], found[thing]["advice"]) == ("BAD", f"allow {action}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,6 @@ class Faulty:
 
 
 MakeFaulty = Callable[..., Faulty]
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -7,28 +7,21 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.mounted.conftest import MakeMount
-from tests.mounted.test_status import DENIED
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import CountingProxy, Hold
+from tests.support.fault_actions import ACCESS_DENIED
 from tests.support.mounting import Mount
 from tests.support.servers import Server
 
 STATE = "user.s3mount.state"
 LAST_ERROR = "user.s3mount.last_error"
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that counts, and can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 def test_the_status_is_a_file_that_costs_no_request(
@@ -192,13 +185,13 @@ def test_the_last_error_is_an_attribute(make_mount: MakeMount, minio: Server, pr
         minio, None, "--xattrs", endpoint_url=proxy.endpoint_url, expected=["upload of /f failed"]
     )
     path = mount.path / "f"
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         with pytest.raises(PermissionError):
             path.write_bytes(b"text")
         assert state(path) == "failed"
         assert os.listxattr(path) == [STATE, LAST_ERROR]
         said = os.getxattr(path, LAST_ERROR).decode()
-    assert " flush EACCES: PutObject 'f': HTTP 403 AccessDenied: no" in said
+    assert " flush EACCES: PutObject 'f': HTTP 403 AccessDenied: injected" in said
     with pytest.raises(OSError) as caught:
         os.getxattr(mount.path, LAST_ERROR)
     assert caught.value.errno == errno.ENODATA

@@ -8,29 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from s3mount.core.exits import Exit
 from tests.mounted.conftest import MakeMount
-from tests.support.counting_proxy import Answer, CountingProxy, Hold
+from tests.support.counting_proxy import CountingProxy, Hold
+from tests.support.fault_actions import ACCESS_DENIED
 from tests.support.mounting import CONNECTIONS, Mount, connection_number
 from tests.support.servers import Server
-
-DENIED = Answer(
-    403,
-    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 def body_of(mount: Mount, key: str) -> bytes:
@@ -54,7 +41,7 @@ def test_close_returns_the_servers_refusal_and_the_old_object_stays(
     """A 403 on PUT is EACCES from close(2); the old object is intact and the new bytes are in the spool."""
     mount = make_mount(minio, endpoint_url=proxy.endpoint_url, expected=["upload of /f failed"])
     write(mount.path / "f", b"old")
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         with pytest.raises(PermissionError):
             write(mount.path / "f", b"new bytes")
         assert body_of(mount, "f") == b"old"
@@ -72,7 +59,7 @@ def test_a_refused_new_file_leaves_no_object(
 ) -> None:
     """No empty stub appears in the bucket for a file whose upload is refused."""
     mount = make_mount(minio, endpoint_url=proxy.endpoint_url, expected=["upload of /new failed"])
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         with pytest.raises(PermissionError):
             write(mount.path / "new", b"bytes")
         assert "Contents" not in minio.client().list_objects_v2(Bucket=mount.bucket)
@@ -88,7 +75,7 @@ def test_fsync_returns_the_servers_refusal(
     descriptor = os.open(mount.path / "f", os.O_WRONLY | os.O_CREAT)
     try:
         os.write(descriptor, b"x")
-        with proxy.rule(DENIED, operation="PutObject"), pytest.raises(PermissionError):
+        with proxy.rule(ACCESS_DENIED, operation="PutObject"), pytest.raises(PermissionError):
             os.fsync(descriptor)
         os.fsync(descriptor)
         assert body_of(mount, "f") == b"x"
@@ -101,7 +88,7 @@ def test_umount_tries_failed_uploads_once_more(
 ) -> None:
     """What could not be uploaded at close is in the bucket after the unmount."""
     mount = make_mount(minio, endpoint_url=proxy.endpoint_url, expected=["upload of /f failed"])
-    with proxy.rule(DENIED, operation="PutObject"), pytest.raises(PermissionError):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"), pytest.raises(PermissionError):
         write(mount.path / "f", b"late")
     assert mount.stop() == Exit.OK
     assert body_of(mount, "f") == b"late"
@@ -114,7 +101,7 @@ def test_umount_says_what_it_leaves(make_mount: MakeMount, minio: Server, proxy:
         endpoint_url=proxy.endpoint_url,
         expected=["upload of /f failed", "/f is not in the bucket; its bytes are in"],
     )
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         with pytest.raises(PermissionError):
             write(mount.path / "f", b"kept")
         assert mount.stop(check=False) == Exit.NOT_DRAINED

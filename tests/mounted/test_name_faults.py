@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,13 +17,6 @@ from tests.support.waiting import eventually
 
 #: What the daemon believes stays so for the whole test.
 OPTIONS = ("--attempts=2", "--ttl=1h", "--negative-ttl=1h")
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -14,16 +14,14 @@ from s3mount.data.job_journal import JobSummary, list_jobs
 from tests.mounted.conftest import MakeMount
 from tests.support import totals
 from tests.support.bucket import Bucket
-from tests.support.counting_proxy import Answer, CountingProxy, Hold
+from tests.support.counting_proxy import CountingProxy, Hold
+from tests.support.fault_actions import ACCESS_DENIED, SLOW_DOWN
 from tests.support.killing import beside, kill_at
 from tests.support.mounting import Mount
 from tests.support.servers import Server
 from tests.support.trees import record
 from tests.support.waiting import eventually
 
-XML = {"Content-Type": "application/xml"}
-DENIED = Answer(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>", XML)
-SLOW_DOWN = Answer(503, b"<Error><Code>SlowDown</Code><Message>no</Message></Error>", XML)
 FILES = {"d/e/h/1", "d/e/h/2", "d/a", "d/b", "d/c", "d/e/1", "d/e/2", "d/f/1", "d/f/2", "d/g.txt"}
 
 #: One request after the other, so that the k-th is the same one each time.
@@ -187,7 +185,7 @@ def test_a_server_that_refuses_a_copy_and_then_fails(hasty: Mount, proxy: Counti
     make(hasty.path / "d")
     want = record(hasty.path / "d", directory_attributes=False)
     with (
-        proxy.rule(DENIED, operation="CopyObject", first=5),
+        proxy.rule(ACCESS_DENIED, operation="CopyObject", first=5),
         proxy.rule(SLOW_DOWN, operation="DeleteObjects"),
         proxy.rule(SLOW_DOWN, method="DELETE"),
     ):

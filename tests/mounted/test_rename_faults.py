@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from tests.mounted.conftest import MakeMount
-from tests.support.counting_proxy import Answer, CountingProxy, DropAnswer
+from tests.support.counting_proxy import CountingProxy, DropAnswer
+from tests.support.fault_actions import ACCESS_DENIED, ERROR_IN_200
 from tests.support.mounting import Mount
 from tests.support.servers import Server
 from tests.support.waiting import eventually
-
-XML = {"Content-Type": "application/xml"}
-DENIED = Answer(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>", XML)
-ERROR_IN_200 = Answer(200, b"<Error><Code>InternalError</Code><Message>no</Message></Error>", XML)
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -54,7 +43,7 @@ def test_a_delete_whose_answer_is_lost_does_not_cost_the_file(mount: Mount, prox
 def test_a_refused_delete_leaves_the_old_name(mount: Mount, proxy: CountingProxy) -> None:
     """rename(2) fails with EACCES, the file is where it was, and no copy is left."""
     (mount.path / "old").write_bytes(b"precious")
-    with proxy.rule(DENIED, operation="DeleteObject", key="old"), pytest.raises(PermissionError):
+    with proxy.rule(ACCESS_DENIED, operation="DeleteObject", key="old"), pytest.raises(PermissionError):
         os.rename(mount.path / "old", mount.path / "new")
     assert objects(mount) == {"old": b"precious"}
     assert (mount.path / "old").read_bytes() == b"precious"
@@ -64,7 +53,7 @@ def test_a_refused_delete_after_replacing_keeps_both_names(mount: Mount, proxy: 
     """What took the place of another file is not deleted as if it had come to a free name."""
     (mount.path / "old").write_bytes(b"precious")
     (mount.path / "new").write_bytes(b"replaced")
-    with proxy.rule(DENIED, operation="DeleteObject", key="old"), pytest.raises(PermissionError):
+    with proxy.rule(ACCESS_DENIED, operation="DeleteObject", key="old"), pytest.raises(PermissionError):
         os.rename(mount.path / "old", mount.path / "new")
     assert objects(mount) == {"old": b"precious", "new": b"precious"}
 
@@ -91,7 +80,7 @@ def test_a_directory_is_copied_whole_or_stays(
         (mount.path / "f").mkdir()
     before = objects(mount)
     with (
-        proxy.rule(DENIED, operation="CopyObject", first=nth, last=nth),
+        proxy.rule(ACCESS_DENIED, operation="CopyObject", first=nth, last=nth),
         pytest.raises(PermissionError),
     ):
         os.rename(mount.path / "d", mount.path / "f")
@@ -104,7 +93,7 @@ def test_a_directory_that_may_not_be_deleted_stays(mount: Mount, proxy: Counting
     """A refused DeleteObjects fails the rename; what is copied goes as soon as that is permitted."""
     (mount.path / "d").mkdir()
     (mount.path / "d" / "a").write_bytes(b"a")
-    with proxy.rule(DENIED, operation="DeleteObjects"):
+    with proxy.rule(ACCESS_DENIED, operation="DeleteObjects"):
         with pytest.raises(PermissionError):
             os.rename(mount.path / "d", mount.path / "f")
         assert objects(mount) == {"d/": b"", "d/a": b"a", "f/": b"", "f/a": b"a"}

@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,11 @@ from s3mount.core.exits import Exit
 from tests.cli.command import Outcome, as_nobody, s3mount
 from tests.mounted.conftest import MakeMount
 from tests.support.bucket import Bucket
-from tests.support.counting_proxy import Answer, Close, CountingProxy, Hold
+from tests.support.counting_proxy import Close, CountingProxy, Hold
+from tests.support.fault_actions import ACCESS_DENIED
 from tests.support.mounting import Mount
 from tests.support.servers import Server
 from tests.support.waiting import eventually
-
-DENIED = Answer(
-    403,
-    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no</Message></Error>",
-    {"Content-Type": "application/xml"},
-)
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 def status_of(mount: Mount) -> dict[str, Any]:
@@ -150,7 +137,7 @@ def test_what_failed_is_shown_with_what_the_server_said(
         endpoint_url=proxy.endpoint_url,
         expected=["upload of /f failed", "/f is not in the bucket yet"],
     )
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         with pytest.raises(PermissionError):
             (mount.path / "f").write_bytes(b"late")
         status = status_of(mount)
@@ -161,7 +148,7 @@ def test_what_failed_is_shown_with_what_the_server_said(
     error = status["errors"][-1]
     assert (error["operation"], error["path"], error["error"]) == ("flush", "/f", "EACCES")
     assert (error["request"], error["key"]) == ("PutObject", "f")
-    assert (error["http_status"], error["code"], error["said"]) == (403, "AccessDenied", "no")
+    assert (error["http_status"], error["code"], error["said"]) == (403, "AccessDenied", "injected")
     assert "policy" in error["advice"]
     assert "flush /f: EACCES" in text
     eventually(lambda: status_of(mount)["uploads"]["files"], 0)
@@ -323,7 +310,7 @@ def test_what_has_ended_is_listed_as_long_as_something_of_it_is_left(
         endpoint_url=proxy.endpoint_url,
         expected=["upload of /f failed", "/f is not in the bucket; its bytes are in"],
     )
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         with pytest.raises(PermissionError):
             (mount.path / "f").write_bytes(b"kept")
         assert mount.stop(check=False) == Exit.NOT_DRAINED

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,12 @@ import pytest
 from s3mount.core.exits import Exit
 from tests.cli.command import ROOT, s3mount
 from tests.mounted.conftest import MakeMount
-from tests.mounted.test_status import DENIED, listed, status_of
+from tests.mounted.test_status import listed, status_of
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import Close, CountingProxy, Hold
+from tests.support.fault_actions import ACCESS_DENIED
 from tests.support.mounting import Mount
 from tests.support.servers import Server
-
-
-@pytest.fixture
-def proxy(minio: Server) -> Iterator[CountingProxy]:
-    """MinIO behind a proxy that can spoil requests."""
-    with CountingProxy(minio.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -131,7 +124,7 @@ def test_flush_of_a_directory_waits_for_what_is_below_it(late: Mount, proxy: Cou
 def test_a_flush_that_fails_says_why(late: Mount, proxy: CountingProxy) -> None:
     """It does not wait for the tries that follow, and nothing is lost."""
     (late.path / "f").write_bytes(b"text")
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         code, said = outcome("flush", late.path)
         assert (code, said["is_over"]) == (Exit.NOT_DRAINED, True)
         (left,) = said["left"]
@@ -191,7 +184,7 @@ def test_explain_has_the_servers_words_and_what_to_do(
     """By path, by the directory above, and by the error's name; equal ones are counted."""
     mount = make_mount(minio, endpoint_url=proxy.endpoint_url, expected=["upload of /d/f failed"])
     (mount.path / "d").mkdir()
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         for _ in range(2):
             with pytest.raises(PermissionError):
                 (mount.path / "d" / "f").write_bytes(b"text")
@@ -200,7 +193,7 @@ def test_explain_has_the_servers_words_and_what_to_do(
     (error,) = [one for one in by_path["errors"] if one["operation"] == "flush"]
     assert (error["error"], error["count"], error["request"]) == ("EACCES", 2, "PutObject")
     assert "flush /d/f: EACCES, 2 times" in text
-    assert "PutObject d/f: HTTP 403 AccessDenied: no" in text
+    assert "PutObject d/f: HTTP 403 AccessDenied: injected" in text
     assert "look at the policy" in text
     assert "/d/f is not in the bucket: failed" in text
     assert code == 0
@@ -291,7 +284,7 @@ def test_warm_says_what_it_could_not_read(
     bucket = Bucket(minio, minio.fresh_bucket())
     bucket.put_many({"d/good": b"1" * 10, "d/bad": b"2" * 10})
     mount = make_mount(minio, bucket.name, endpoint_url=proxy.endpoint_url)
-    with proxy.rule(DENIED, operation="GetObject", key="d/bad"):
+    with proxy.rule(ACCESS_DENIED, operation="GetObject", key="d/bad"):
         done = s3mount("warm", mount.path / "d")
     assert done.exit_code == Exit.FAILURE
     assert done.line == f"{mount.path}/d/bad: Permission denied"

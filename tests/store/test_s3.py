@@ -36,15 +36,11 @@ from s3mount.store.checked import CheckedStore
 from s3mount.store.client import Connections
 from tests.store.conftest import Place
 from tests.support.counting_proxy import Action, Answer, Close, Cut, DropAnswer, Hold
+from tests.support.fault_actions import error
 
 PLAIN = ObjectHeaders()
 MIB = 1024 * 1024
 HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"
-
-
-def error(status: int, code: str) -> Answer:
-    """An error as S3 answers it."""
-    return Answer(status, f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode())
 
 
 async def read(store: CheckedStore, key: str, start: int, stop: int, etag: str | None = None) -> bytes:
