@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,24 +20,42 @@ from s3mount.data.journal_rows import read_records
 from s3mount.data.spool import SpoolDir
 
 ROOT = Path(__file__).parents[2]
+KIB = 1 << 10
+MIB = 1 << 20
 HEADERS = ObjectHeaders(content_type="text/x-odd", metadata={"mode": "33188"})
 
 
 @contextmanager
 def spool_at(
-    path: Path, *, cap_bytes: int | None = None, mountpoint: str = "", source: str = ""
+    path: Path,
+    *,
+    cap_bytes: int | None = None,
+    free_floor_bytes: int = 0,
+    mountpoint: str = "",
+    source: str = "",
 ) -> Iterator[SpoolDir]:
     """Open a spool directory, and close it as a mount does that ends."""
-    spool = SpoolDir(str(path), cap_bytes=cap_bytes, free_floor_bytes=0, mountpoint=mountpoint, source=source)
+    spool = SpoolDir(
+        str(path),
+        cap_bytes=cap_bytes,
+        free_floor_bytes=free_floor_bytes,
+        mountpoint=mountpoint,
+        source=source,
+    )
     try:
         yield spool
     finally:
         spool.close()
 
 
-def play(path: Path, main: Callable[[SpoolDir], Awaitable[None]]) -> None:
+def play(
+    path: Path,
+    main: Callable[[SpoolDir], Awaitable[None]],
+    cap_bytes: int | None = None,
+    free_floor_bytes: int = 0,
+) -> None:
     """Run *main* with a spool directory."""
-    with spool_at(path) as spool:
+    with spool_at(path, cap_bytes=cap_bytes, free_floor_bytes=free_floor_bytes) as spool:
         trio.run(main, spool)
 
 
@@ -71,7 +90,7 @@ def power_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(disk, "BOOT_ID", str(other))
 
 
-def data_files(path: Path) -> list[str]:
+def data_files(path: str | Path) -> list[str]:
     """Return the names of the files with users' bytes."""
     return sorted(name for name in os.listdir(path) if name.endswith(".data"))
 
@@ -90,3 +109,33 @@ async def nothing(span: ByteRange) -> bytes:
 def stat(size: int, key: str = "k", etag: str = '"etag"') -> ObjectStat:
     """Describe an object."""
     return ObjectStat(key, size, etag, 0)
+
+
+class Base:
+    """The object underneath: gives exact bytes, records what was asked, waits where told."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.stat = ObjectStat("k", len(body), '"etag"', 0)
+        self.asked: list[ByteRange] = []
+        self.gate: Callable[[ByteRange], Awaitable[None]] | None = None
+
+    async def fetch(self, span: ByteRange) -> bytes:
+        """Return the bytes of *span*."""
+        assert span.stop <= len(self.body)
+        self.asked.append(span)
+        await trio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate(span)
+        return self.body[span.start : span.stop]
+
+
+def random_bytes(size: int, seed: int = 1) -> bytes:
+    """Return bytes in which every place looks different."""
+    return random.Random(seed).randbytes(size)
+
+
+def content(path: str) -> bytes:
+    """Return what is in a file on disk."""
+    with open(path, "rb") as file:
+        return file.read()

@@ -577,7 +577,7 @@ MENDED = {
 @pytest.mark.parametrize("check", sorted(set(CHECKS) - DIFFERENT))
 @pytest.mark.parametrize("facts", [EVERYTHING, NOTHING], ids=["trusting", "asking"])
 def test_it_is_a_store(check: str, facts: ServerFacts) -> None:
-    """The contract of tests/store/contract.py holds."""
+    """The contract of tests/store/contract/ holds."""
     store = ConditionalStore(CheckedStore(MemoryStore(list_metadata=True, min_part_bytes=100)), facts)
     trio.run(CHECKS[check], Subject(store, part_bytes=100, list_metadata=True))
 
