@@ -57,7 +57,7 @@ READ = (
         "is there a spool? then its bytes; else the handle's reader",
         (
             "A file that is being changed is read",
-            "from data/spool_file.py, which fetches",
+            "from data/spool_bytes.py, which fetches",
             "what was not written over.",
         ),
     ),
@@ -118,13 +118,13 @@ WRITE = (
     ),
     Step(
         "data",
-        "data/spool_file.py  SpoolFile.write",
+        "data/spool_bytes.py  SpoolBytes.write",
         "write: bytes to the local disk, ranges to core/ranges.py",
         ("write(2) returns here.",),
     ),
     Step(
         "data",
-        "data/spool_file.py  SpoolFile.fill",
+        "data/spool_bytes.py  SpoolBytes.fill",
         "close: fetch what is missing of the old object",
     ),
     Step(

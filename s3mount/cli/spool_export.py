@@ -22,7 +22,7 @@ from s3mount.core.spool_commands import Refusal, missing_ranges, with_size_on_di
 from s3mount.core.spool_record import SpoolRecord, SpoolState
 from s3mount.data.journal import JournalDamaged
 from s3mount.data.journal_rows import read_records
-from s3mount.data.spool_file import FETCH_BYTES
+from s3mount.data.spool_loader import FETCH_BYTES
 from s3mount.data.spool_recovery import facts_on_disk
 from s3mount.errors import FsError, NotFound, StaleObject, StartupError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3mount.core.objects import ByteRange, ObjectStat
-from s3mount.data.spool_file import Fetch
+from s3mount.data.spool_loader import Fetch
 from s3mount.store.base import ObjectStore
 
 

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from s3mount.core.objects import ByteRange
 from s3mount.data.spool import SpoolDir, SpoolFile
-from s3mount.data.spool_file import FETCH_BYTES, FETCHES_AT_ONCE
+from s3mount.data.spool_loader import FETCH_BYTES, FETCHES_AT_ONCE
 from s3mount.errors import (
     BadAnswer,
     StoreUnavailable,
