@@ -112,6 +112,7 @@ class _Told:
     """A connection that tells its exchange; mixed into botocore's classes."""
 
     sock: Any
+    _response_received: bool
     silence_s: float | None = None
     """The read timeout. The connect timeout, which urllib3 leaves on a new socket, is not for sending."""
 
@@ -130,7 +131,8 @@ class _Told:
         for piece in iter(partial(data.read, _SEND_BYTES), b"") if hasattr(data, "read") else (data,):
             super().send(piece)  # type: ignore[misc]
             exchange = current_exchange()
-            if exchange is not None:
+            # What comes after an answer to the head alone, botocore does not send.
+            if exchange is not None and not self._response_received:
                 exchange.sent_bytes += len(piece)
 
     def _new_conn(self) -> socket.socket:
