@@ -16,13 +16,12 @@ from s3mount.data.journal_rows import read_records
 from tests.mounted.conftest import MakeMount
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import CountingProxy, Hold
-from tests.support.fault_actions import error
+from tests.support.fault_actions import ACCESS_DENIED
 from tests.support.mounting import Mount
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
 MIB = 1 << 20
-DENIED = error(403, "AccessDenied")
 WRITES = ("PutObject", "CopyObject", "DeleteObject", "CreateMultipartUpload", "UploadPart")
 
 
@@ -164,7 +163,7 @@ def test_a_failure_is_told_to_the_next_close_and_tried_again(make_mount: MakeMou
             endpoint_url=proxy.endpoint_url,
             expected=("/f is not in the bucket yet",),
         )
-        with proxy.rule(DENIED, operation="PutObject") as rule:
+        with proxy.rule(ACCESS_DENIED, operation="PutObject") as rule:
             (mount.path / "f").write_bytes(b"data")
             eventually(lambda: "it is tried again" in mount.log.read_text())
             descriptor = os.open(mount.path / "f", os.O_RDWR)
@@ -209,7 +208,7 @@ def test_what_could_not_be_drained_is_sent_by_the_next_mount(make_mount: MakeMou
         (mount.path / "d").mkdir()
         (mount.path / "d/f").write_bytes(b"kept")
         os.chmod(mount.path / "d/f", 0o600)
-        with proxy.rule(DENIED, operation="PutObject"):
+        with proxy.rule(ACCESS_DENIED, operation="PutObject"):
             assert mount.stop(check=False) == Exit.NOT_DRAINED
         hold = Hold()
         with proxy.rule(hold, operation="PutObject", key="d/f"):
@@ -233,7 +232,7 @@ def test_a_killed_daemon_loses_nothing_that_was_closed(
         real_server, bucket.name, mode, endpoint_url=proxy.endpoint_url, expected=("upload of", "failed")
     )
     bodies = {"a": b"1", "new dir/b": b"22", "old": b"01AB456789"}
-    with proxy.rule(DENIED, operation="PutObject"):
+    with proxy.rule(ACCESS_DENIED, operation="PutObject"):
         for key, body in bodies.items():
             path = mount.path / key
             if key == "old":
