@@ -24,8 +24,7 @@ def machine_findings() -> Iterator[Finding]:
     """Yield what can be seen here, without the server."""
     yield _kernel()
     yield _fuse()
-    if os.geteuid() != 0:
-        yield _others()
+    yield _others() if os.geteuid() != 0 else _worker()
     yield _read_ahead()
     yield _descriptors()
     yield good(
@@ -60,6 +59,15 @@ def _others() -> Finding:
     except StartupError as error:
         return note("other users", "you may not let them in", error.advice)
     return good("other users", "you may let them in (--allow-other)")
+
+
+def _worker() -> Finding:
+    worker = machine.worker_for(None)
+    if worker is not None:
+        return good("rights", f"mounts of root's run as user {worker.name}")
+    return note(
+        "rights", "mounts of root's stay root's", f"`s3mount install` makes the user {machine.SYSTEM_USER}"
+    )
 
 
 def _read_ahead() -> Finding:

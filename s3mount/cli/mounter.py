@@ -61,9 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise StartupError(
             "standard input", f"it is no socket ({error.strerror})", "let systemd start it", Exit.USAGE
         ) from None
-    request = json.loads(packet or b"{}")
     try:
-        config = _config(str(request.get("mount", "")), user)
+        request = json.loads(packet)
+        wanted = str(request["mount"])
+    except (ValueError, TypeError, KeyError):
+        raise StartupError(
+            "standard input", "what came from there is no request", "let systemd start it", Exit.USAGE
+        ) from None
+    try:
+        config = _config(wanted, user)
         check_mountpoint(config)
     except StartupError as error:
         failed = [error.thing, error.cause, error.advice, int(error.exit_code)]

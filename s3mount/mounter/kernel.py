@@ -66,7 +66,8 @@ class KernelMount:
 
     def can_still_write(self, pid: int, inode: int) -> bool:
         """As ``Mounter``."""
-        return openers.can_still_write(pid, inode, self._device)
+        # Not of other mounts: whoever asks may know of this one alone.
+        return self._device is not None and openers.can_still_write(pid, inode, self._device)
 
     def answers(self) -> bool | None:
         """As ``Mounter``."""

@@ -64,8 +64,8 @@ class Server:
         request: dict[str, Any] = {}
         descriptor: int | None = None
         try:
-            request = json.loads(packet)
-            name = request["do"]
+            request = _parsed(packet)
+            name = request.get("do")
             if name == "mount":
                 descriptor = self._mount_once()
                 answer = None
@@ -76,7 +76,7 @@ class Server:
             said = {"failed": [error.thing, error.cause, error.advice, int(error.exit_code)]}
         except Exception as error:  # whatever the other process sends, the mount is not left behind
             said = {"failed": ["mount helper", f"{type(error).__name__}", "see its log", int(Exit.FAILURE)]}
-            log.exception("the mount helper could not do %r", request.get("do"))
+            log.exception("the mount helper could not do what it was asked: %r", packet[:80])
         said["id"] = request.get("id")
         data = json.dumps(said).encode()
         with contextlib.suppress(OSError):  # it is gone: the next read says so
@@ -94,7 +94,7 @@ class Server:
         self._has_mounted = True
         return self._mount.mount_and_open()
 
-    def _do(self, name: str, request: dict[str, Any]) -> Any:
+    def _do(self, name: Any, request: dict[str, Any]) -> Any:
         if name == "tune":
             return self._mount.tune()
         if name == "unmount":
@@ -115,6 +115,17 @@ class Server:
                 raise StartupError(
                     one.path, f"it cannot be read ({error.strerror})", "see that it is there", Exit.CONFIG
                 ) from None
+
+
+def _parsed(packet: bytes) -> dict[str, Any]:
+    """Return the request. Raises: StartupError."""
+    try:
+        request = json.loads(packet)
+    except ValueError:  # UnicodeDecodeError is one
+        request = None
+    if not isinstance(request, dict):
+        raise StartupError("mount helper", "this is no request", "report this", Exit.FAILURE)
+    return request
 
 
 def outlive_signals() -> None:

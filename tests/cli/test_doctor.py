@@ -105,7 +105,7 @@ def test_without_a_bucket_the_machine_alone_is_looked_at() -> None:
     things = [
         line.split()[1] for line in done.stdout.splitlines() if line.startswith(("ok ", "note ", "BAD "))
     ]
-    assert things[:3] == ["kernel", "FUSE", "read-ahead"]
+    assert things[:2] == ["kernel", "FUSE"]
 
 
 def test_an_ordinary_user_learns_what_only_root_has() -> None:
