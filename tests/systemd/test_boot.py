@@ -129,17 +129,9 @@ def test_it_boots_while_the_server_is_down_and_mounts_when_it_is_there(tmp_path:
             if systemctl is-active -q s3mount@photos; then exit 1; fi
             touch /exchange/booted
             """
-        (machine.exchange / "session").write_text(
-            session + WAIT_FOR_MOUNT + 'test "$(cat /srv/photos/sea.txt)" = waves\n'
-        )
-        console = machine.exchange / "console"
-        process = machine.start(console)
-        try:
+        session += WAIT_FOR_MOUNT + 'test "$(cat /srv/photos/sea.txt)" = waves\n'
+        with machine.started(session) as process:
             eventually((machine.exchange / "booted").exists, deadline_s=180.0)
             killable.start()
             process.wait(180.0)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(60)
-        machine.said(console)
+        machine.said()

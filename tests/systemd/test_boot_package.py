@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,27 +10,11 @@ import pytest
 
 from tests.support.bucket import Bucket
 from tests.support.killable import KillableServer, killable_minio
-from tests.support.machine import BOOT_S, ROOT, base_tree
+from tests.support.machine import ROOT, SESSION_UNIT, Booting, base_tree
 
 pytestmark = pytest.mark.heavy
 
 BUILD_S = 900.0
-SESSION_S = 150
-SESSION_UNIT = """\
-[Unit]
-Description=what the test does in here
-[Service]
-ExecStart=/exchange/run
-[Install]
-WantedBy=multi-user.target
-"""
-RUN = f"""\
-#!/bin/sh
-timeout {SESSION_S} sh -eux /exchange/session >/exchange/said 2>&1
-echo $? >/exchange/code
-journalctl -b -o short-monotonic >/exchange/journal
-systemctl poweroff --no-block
-"""
 BOTH = """\
 for place in /srv/line /srv/unit; do
     sh -c "until findmnt -n $place; do sleep 0.2; done"
@@ -39,15 +22,15 @@ done
 """
 
 
-class PackagedMachine:
+class PackagedMachine(Booting):
     """A copy of a small Debian with the package, booted again and again.
 
     Its mounts: ``/srv/line`` by /etc/fstab, in write-back mode, and ``/srv/unit`` by ``s3mount@unit``.
     """
 
     def __init__(self, base: Path, package: Path, killable: KillableServer, bucket: str) -> None:
-        self.tree, self.exchange = base / "tree", base / "exchange"
-        self.exchange.mkdir(mode=0o755, parents=True)
+        self.tree = base / "tree"
+        super().__init__(base / "exchange", f"--directory={self.tree}", journal="-b -o short-monotonic")
         subprocess.run(["cp", "-a", "--reflink=auto", str(base_tree()), str(self.tree)], check=True)
         shutil.copy(package, self.tree / "package.deb")
         # Its dependencies are in the tree; apt would want a network that this place may not have.
@@ -72,8 +55,6 @@ class PackagedMachine:
         for name in ("line", "unit"):
             (self.tree / "srv" / name).mkdir()
         (self.tree / "etc/systemd/system/session.service").write_text(SESSION_UNIT)
-        (self.exchange / "run").write_text(RUN)
-        (self.exchange / "run").chmod(0o755)
         self.inside("systemctl", "enable", "session.service", "s3mount@unit.service")
 
     def inside(self, *command: str) -> None:
@@ -81,42 +62,6 @@ class PackagedMachine:
         run = ["chroot", str(self.tree), *command]
         done = subprocess.run(run, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
-
-    def boot(self, session: str) -> str:
-        """Boot, run *session* as root once the machine is up, power off; return what it said.
-
-        Raises: AssertionError if it failed or the machine is not off in time.
-        """
-        (self.exchange / "session").write_text(session)
-        (self.exchange / "code").unlink(missing_ok=True)
-        command = [
-            "systemd-nspawn",
-            *("--quiet", "--register=no", "--keep-unit", "--boot"),
-            f"--directory={self.tree}",
-            *("--bind=/dev/fuse", "--capability=CAP_SYS_ADMIN,CAP_MKNOD"),
-            "--property=DeviceAllow=/dev/fuse rwm",
-            f"--bind={self.exchange}:/exchange",
-        ]
-        console = self.exchange / "console"
-        with console.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            )
-            try:
-                process.wait(BOOT_S)
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait(60)
-        found = {name: self.exchange / name for name in ("code", "said", "journal")}
-        texts = {name: path.read_text() if path.exists() else "" for name, path in found.items()}
-        end = console.read_text(errors="replace")[-2000:]
-        assert texts["code"] == "0\n", f"{texts['said']}\n{texts['journal'][-6000:]}\n--- console:\n{end}"
-        return texts["said"]
 
 
 @pytest.fixture(scope="module")
