@@ -82,7 +82,7 @@ def run() -> int:
     """Run the command with the behaviour that the first argument names."""
     name, _, text = sys.argv[1].partition("=")
 
-    def serve(config: MountConfig, *, on_ready: Ready, **rest: object) -> int:
+    def serve(config: MountConfig, mounter: object, *, on_ready: Ready, **rest: object) -> int:
         return BEHAVIOURS[name](config, on_ready, text)
 
     fake = types.ModuleType("s3mount.mount")
