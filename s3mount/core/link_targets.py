@@ -11,6 +11,8 @@ that it meets may lead:
 - ``..`` after a name goes up from a place that nobody knows: ``b/..`` is outside where ``b`` is a link to the
   mount's root. To look what ``b`` is would not help, since it may be another thing when the kernel looks.
   Such a text is refused; relative links as programs make them have ``..`` at the beginning only.
+- Two slashes in a row are refused behind a name. The kernel takes them for one, but of links that lead in a
+  circle Python's ``os.path.realpath`` gives what follows the circle, ``/etc`` for a link ``l`` to ``l//etc``.
 - An absolute target names the mountpoint, whose path was resolved when it was mounted, and goes down from
   there.
 """
@@ -50,6 +52,8 @@ def stays_inside(target: bytes, depth: int, mountpoint: bytes) -> bool:
     """
     if not target or b"\0" in target:
         # The kernel would read it up to the NUL: as another text than this one.
+        return False
+    if b"//" in target.lstrip(b"/"):
         return False
     parts = _parts(target)
     if target.startswith(b"/"):
