@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from s3mount import logs, runtime
 from s3mount.cli.look import Sight, look_at
+from s3mount.cli.mount_table import AUTOFS_TYPE, mounted_at
 from s3mount.cli.serving import serve_mount
 from s3mount.config import MountConfig
 from s3mount.config.files import ConfigSource
@@ -143,7 +144,11 @@ def _become_daemon(
     """Run the mount as a process of its own: no terminal, no parent, no inherited files."""
     exit_code = int(Exit.FAILURE)
     try:
-        os.setsid()
+        below = mounted_at(config.mountpoint)
+        # autofs lets its own process group alone get past it, and all others wait for the mount: who makes it
+        # must stay in that group. It is systemd's, which has no terminal.
+        if below is None or below.fs_type != AUTOFS_TYPE:
+            os.setsid()
         # The second fork: a session leader could get a terminal again by opening one.
         if os.fork():
             os._exit(0)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FUSE_TYPE = "fuse.s3mount"
+AUTOFS_TYPE = "autofs"
+"""What x-systemd.automount puts at a mountpoint until something is mounted over it."""
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _MAX_LINKS = 40
 

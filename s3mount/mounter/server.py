@@ -148,8 +148,7 @@ def fork_server(make: Callable[[socket.socket], Server], keep: Sequence[int]) ->
         its.close()
         return ours
     try:
-        os.setsid()
-        outlive_signals()
+        outlive_signals()  # and no group of its own: see cli/daemon.py, of autofs
         ours.close()
         _close_all_but({its.fileno(), *keep})
         make(its).run()

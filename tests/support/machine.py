@@ -20,6 +20,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,fuse3,libssl3,ca-certificates"
+# autofs is for x-systemd.automount.
+DEVICES = ("/dev/fuse", *(["/dev/autofs"] if os.path.exists("/dev/autofs") else []))
 BUILD_S = 900.0
 BOOT_S = 240.0
 SESSION_S = 150
@@ -80,8 +82,9 @@ class Booting:
         command = [
             "systemd-nspawn",
             *("--quiet", "--register=no", "--keep-unit", "--boot"),
-            *("--bind=/dev/fuse", "--capability=CAP_SYS_ADMIN,CAP_MKNOD"),
-            "--property=DeviceAllow=/dev/fuse rwm",
+            *(f"--bind={device}" for device in DEVICES),
+            *(f"--property=DeviceAllow={device} rwm" for device in DEVICES),
+            "--capability=CAP_SYS_ADMIN,CAP_MKNOD",
             f"--bind={self.exchange}:/exchange",
             *self._nspawn,
         ]

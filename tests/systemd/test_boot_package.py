@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.bucket import Bucket
 from tests.support.killable import KillableServer, killable_minio
-from tests.support.machine import ROOT, SESSION_UNIT, Booting, base_tree
+from tests.support.machine import DEVICES, ROOT, SESSION_UNIT, Booting, base_tree
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.heavy
 
@@ -47,15 +48,17 @@ class PackagedMachine(Booting):
             "allow-other = true",
         ]
         (etc / "unit.toml").write_text("\n".join(lines) + "\n")
-        options = [
-            "_netdev,nofail,allow_other,write_back=1h,x-systemd.mount-timeout=10min",
-            f"endpoint_url={server.endpoint_url},credentials_file=/etc/s3mount/unit.credentials",
-        ]
-        (self.tree / "etc/fstab").write_text(f"{bucket}/line /srv/line s3mount {','.join(options)} 0 0\n")
+        self._line = f"{bucket}/line /srv/line s3mount endpoint_url={server.endpoint_url}"
+        self.write_fstab("nofail,write_back=1h,x-systemd.mount-timeout=10min")
         for name in ("line", "unit"):
             (self.tree / "srv" / name).mkdir()
         (self.tree / "etc/systemd/system/session.service").write_text(SESSION_UNIT)
         self.inside("systemctl", "enable", "session.service", "s3mount@unit.service")
+
+    def write_fstab(self, options: str) -> None:
+        """Let the line have *options*, beside those that it always has."""
+        always = "_netdev,allow_other,credentials_file=/etc/s3mount/unit.credentials"
+        (self.tree / "etc/fstab").write_text(f"{self._line},{always},{options} 0 0\n")
 
     def inside(self, *command: str) -> None:
         """Run *command* in the tree while it is off. Raises: AssertionError."""
@@ -112,3 +115,37 @@ def test_a_line_of_fstab_and_a_unit_are_there_after_each_boot(tmp_path: Path, pa
         again = machine.boot(BOTH + "sha256sum /srv/line/big; find /var/lib/s3mount/ -name '*.data'")
         assert digest in again
         assert not [line for line in again.splitlines() if line.startswith("/var/lib")]
+
+
+def test_it_boots_while_the_server_is_down_and_both_are_there_when_it_is(
+    tmp_path: Path, package: Path
+) -> None:
+    """A line with x-systemd.automount is tried at each access, the unit every few seconds.
+
+    An access meanwhile fails, and does not hang.
+    """
+    if "/dev/autofs" not in DEVICES:
+        pytest.skip("this kernel has no autofs")
+    with killable_minio(tmp_path / "server") as killable:
+        name = killable.server.fresh_bucket()
+        bucket = Bucket(killable.server, name)
+        for place in ("line", "unit"):
+            bucket.put(f"{place}/sea.txt", b"waves")
+        machine = PackagedMachine(tmp_path / "machine", package, killable, name)
+        machine.write_fstab("nofail,x-systemd.automount")
+        killable.kill()
+        session = """
+            sh -c 'until systemctl is-active -q multi-user.target; do sleep 0.2; done'
+            if systemctl is-active -q s3mount@unit; then exit 1; fi
+            if cat /srv/line/sea.txt; then exit 1; fi
+            touch /exchange/booted
+            sh -c 'until systemctl is-active -q s3mount@unit; do sleep 0.2; done'
+            sh -c 'until cat /srv/line/sea.txt; do sleep 1; done'
+            test "$(cat /srv/unit/sea.txt)" = waves
+            findmnt /srv/line -t fuse.s3mount
+            """
+        with machine.started(session) as process:
+            eventually((machine.exchange / "booted").exists, deadline_s=180.0)
+            killable.start()
+            process.wait(180.0)
+        machine.said()
