@@ -101,6 +101,14 @@ class SpoolEntry:
             self.write()
         await self._rows.journal.sync()
 
+    async def secure(self) -> None:
+        """As :meth:`sync` where a power cut might leave a row that says that the file is to be sent.
+
+        Raises: NoSpace, FsError.
+        """
+        if self._may_be_believed:
+            await self.sync()
+
     def abandon_upload(self) -> None:
         """Let the upload in parts be aborted by whoever comes by. Raises: NoSpace, FsError."""
         self.record = self._rows.abandon(self.record)
@@ -129,12 +137,11 @@ class SpoolEntry:
         if any(getattr(self.record, name) != value for name, value in facts.items()):
             facts["is_synced"] = False  # of the bytes that the row did not know
         self.note(state=SpoolState.UPLOADING, cause="", **told, **facts)
-        if self._may_be_believed:
-            try:
-                await self.sync()
-            except FsError as exc:
-                # Sending frees the room, and saves what is on a disk that fails.
-                log.debug("%s: that it is being sent may be forgotten: %s", self.record.file_name, exc)
+        try:
+            await self.secure()
+        except FsError as exc:
+            # Sending frees the room, and saves what is on a disk that fails.
+            log.debug("%s: that it is being sent may be forgotten: %s", self.record.file_name, exc)
 
     def rekey(
         self,

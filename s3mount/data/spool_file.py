@@ -159,10 +159,20 @@ class SpoolFile(SpoolBytes):
             base: where the object underneath lies now; None leaves it. It must have the same bytes.
             with_edits: so have the edits of it that were interrupted by the end of a mount.
 
-        Safe from the death of this process, not from a power cut, as a rename is anywhere.
+        Safe from the death of this process, not from a power cut, as a rename is anywhere; see
+        :meth:`secure_row`.
         Raises: NoSpace, FsError; nothing has changed then.
         """
         new_base = self.base if base is None else base
         older = None if self._older is None else self._older.entry
         self._entry.rekey(key, condition, new_base, older=older, with_edits=with_edits)
         self.base = new_base
+
+    async def secure_row(self) -> None:
+        """Return once no power cut brings back an earlier row by which the file would be sent.
+
+        Asked for before the object goes that such a row is over, and after. Costs nothing where there is
+        none. Cancel: whether it is so is unknown. Raises: NoSpace, FsError (the disk failed).
+        """
+        for version in self._versions():
+            await version.entry.secure()

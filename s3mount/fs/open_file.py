@@ -147,6 +147,11 @@ class OpenFile:
             self.node.is_local = False
             if self.spool is not None:
                 self.spool.forget()
+                with trio.CancelScope(shield=True):
+                    try:
+                        await self.spool.secure_row()
+                    except FsError as exc:
+                        log.debug("%s may be sent after a power cut: %s", self.spool.path, exc)
                 await self.spool.drop_older()
 
     async def upload(self) -> None:
@@ -249,8 +254,17 @@ class OpenFile:
             return
         condition = self.condition if condition is None else condition
         base = self.base if base is None else base
-        self.spool.rekey(key, _condition_over(base, key) if condition is None else condition, base=base)
+        self.spool.rekey(key, condition_over(base, key) if condition is None else condition, base=base)
         self.condition = condition
+
+    async def secure_name(self) -> None:
+        """Return once a power cut cannot undo :meth:`follow_name`: what is at the old name is about to go.
+
+        Cancel: not. Raises: NoSpace, FsError (the journal's disk).
+        """
+        if self.spool is not None and self.is_unsent:
+            with trio.CancelScope(shield=True):
+                await self.spool.secure_row()
 
     def keep_name(self, key: str, condition: WriteCondition | None) -> None:
         """Undo :meth:`follow_name`: the file stays *key*, and *condition* is what was set before."""
@@ -279,7 +293,7 @@ class OpenFile:
 
     def write_condition(self) -> WriteCondition:
         """Return what must hold of the key for the upload not to undo somebody else's work."""
-        return _condition_over(self.base, self.node.key) if self.condition is None else self.condition
+        return condition_over(self.base, self.node.key) if self.condition is None else self.condition
 
     async def keep_unsent(self) -> None:
         """Make safe what is unsent: the mount ends. What cannot be is logged."""
@@ -385,7 +399,8 @@ class Handle:
         self.pid = pid
 
 
-def _condition_over(base: ObjectStat | None, key: str) -> WriteCondition:
+def condition_over(base: ObjectStat | None, key: str) -> WriteCondition:
+    """Return what must hold of *key* for a write over *base*, None for a name that nothing has."""
     if base is not None:
         return WriteCondition(if_match=base.etag)
     # A directory's marker, without bytes, is no file that anybody else has made.

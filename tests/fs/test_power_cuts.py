@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import trio
 
 from s3mount.core.spool_record import SpoolRecord, SpoolState
 from s3mount.data.journal_rows import read_records
+from s3mount.errors import NotFound
 from s3mount.fuse.operations import FileSystem
 from s3mount.meta.inodes import FileNode
 from tests.data.spools import power_cut
@@ -237,5 +238,72 @@ def test_a_file_that_is_written_again_while_it_is_sent_is_no_conflict_after_a_po
             await send(fs)
         assert store.body("f") == (second if is_closed else NEW)
         assert SpoolState.CONFLICT not in [record.state for record in kept(left)]
+
+    trio.run(main)
+
+
+async def rename(fs: FileSystem, new: bytes) -> None:
+    """rename(2) of f."""
+    root = fs.namespace.table.root
+    with suppress(NotFound):
+        await fs.namespace.lookup(root, new)
+    await fs.renamer.rename(root, b"f", root, new, no_replace=False)
+
+
+@pytest.mark.parametrize("flags", [0, os.O_TRUNC], ids=["appended", "replaced"])
+def test_a_rename_of_unsent_bytes_is_known_for_good_before_the_old_object_goes(
+    disk: Disk, flags: int
+) -> None:
+    """`mv` of a file that waited over its old object, then a power cut: the file came back at the old name,
+    over an object that was not there any more, and waited for the user, with bytes missing."""
+    store = MemoryStore()
+    store.store("f", OLD)
+    left: list[Path] = []
+
+    async def hook(call: Call) -> None:
+        await trio.lowlevel.checkpoint()
+        if call.method == "delete":
+            left.append(disk.cut_power())
+
+    async def main() -> None:
+        async with mounted(store, disk.path) as fs:
+            await close(fs, await begin(fs, flags, 0 if flags else len(OLD), NEW))
+            store.after = hook
+            await rename(fs, b"g")
+            assert store.keys() == ["g"]
+        store.after = MemoryStore().after
+        async with mounted(store, left[0]) as fs:
+            await send(fs)
+        assert store.keys() == ["g"]
+        assert store.body("g") == (NEW if flags else OLD + NEW)
+        assert kept(left[0]) == []
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("how", ["unlinked", "replaced by a rename"])
+def test_a_file_that_went_while_it_waited_and_is_open_does_not_come_back(disk: Disk, how: str) -> None:
+    """unlink(2) or rename(2) has returned 0 when the power goes: nobody needs what was to be sent."""
+    store = MemoryStore()
+    store.store("f", OLD)
+    store.store("other", LARGE)
+
+    async def main() -> None:
+        async with mounted(store, disk.path) as fs:
+            root = fs.namespace.table.root
+            number = await begin(fs, 0, len(OLD), NEW)
+            await fs.files.flush(number)
+            if how == "unlinked":
+                await fs.tree.unlink(root, b"f")
+            else:
+                await fs.namespace.lookup(root, b"other")
+                await fs.renamer.rename(root, b"other", root, b"f", no_replace=False)
+            left = disk.cut_power()
+            await fs.files.release(number)
+        after = {key: store.body(key) for key in store.keys()}  # noqa: SIM118
+        async with mounted(store, left) as fs:
+            await send(fs)
+        assert {key: store.body(key) for key in store.keys()} == after  # noqa: SIM118
+        assert kept(left) == []
 
     trio.run(main)
