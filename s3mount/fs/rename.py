@@ -21,7 +21,7 @@ from s3mount.errors import (
 from s3mount.fs.file_services import FileServices
 from s3mount.fs.files import target_for_new
 from s3mount.fs.jobs import Jobs
-from s3mount.fs.open_file import OpenFile
+from s3mount.fs.open_file import OpenFile, condition_over
 from s3mount.fs.open_files import OpenFiles
 from s3mount.fs.rename_copy import Copier
 from s3mount.fs.rename_tree import Place
@@ -145,20 +145,29 @@ class Renamer:
 
         Where it takes the place of an object, the bucket gets it now: the old one is gone from here on.
         """
-        node, old_key = file.node, file.node.key
+        node, old_key, condition = file.node, file.node.key, file.condition
         may_be_stored = node.may_be_stored
-        if isinstance(replaced, FileNode) and may_be_in_store(replaced):
-            if self._services.write_back_s is None:
-                await file.upload_as(new_key, replaced.stat)
-            else:
-                etag = None if replaced.stat is None else replaced.stat.etag
-                file.follow_name(new_key, WriteCondition(if_match=etag))
+        hidden = replaced if isinstance(replaced, FileNode) and may_be_in_store(replaced) else None
+        if hidden is None:
+            # What must hold of the old name, as of an object to be replaced there, is not asked of this one.
+            file.follow_name(new_key, condition_over(None, new_key))
+        elif self._services.write_back_s is None:
+            await file.upload_as(new_key, hidden.stat)
         else:
-            file.follow_name(new_key)
+            etag = None if hidden.stat is None else hidden.stat.etag
+            file.follow_name(new_key, WriteCondition(if_match=etag))
         if may_be_stored:
             assert node.parent is not None
-            await self._tree.keep_alive(node.parent, node)
-            await self._store.delete(old_key)
+            try:
+                await file.secure_name()
+                await self._tree.keep_alive(node.parent, node)
+                await self._store.delete(old_key)
+            except FsError:
+                if file.is_unsent:
+                    file.keep_name(old_key, condition)
+                raise
+        # Whoever removes or renames the file next has to delete the object that it hides.
+        node.may_be_stored |= hidden is not None
 
     async def _move_object(self, file: OpenFile, new_key: str, *, replaces: bool, no_replace: bool) -> None:
         """Copy the object of *file* to *new_key* and delete the old one. Caller holds the lock."""
@@ -178,7 +187,9 @@ class Renamer:
         try:
             await self._tree.keep_alive(node.parent, node)
             file.follow_name(new_key, WriteCondition(if_match=stat.etag), base=stat)
+            await file.secure_name()
         except FsError:
+            file.keep_name(old.key, condition)
             if not replaces:
                 await self._undo(stat)
             raise
