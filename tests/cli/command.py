@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.apart import APART
+
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 DEADLINE_S = 60.0
@@ -69,7 +71,6 @@ def as_nobody(program: Sequence[str] = ("-m", "s3mount")) -> list[str]:
 
 def in_private_mounts() -> list[str]:
     """Return a launcher prefix whose mounts nobody else sees; skips where that is not permitted."""
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "--mount", "true"], capture_output=True).returncode:
+    if shutil.which("unshare") is None or subprocess.run([*APART, "true"], capture_output=True).returncode:
         pytest.skip("needs to be root with mount namespaces")
-    return [unshare, "--mount", "--propagation", "private"]
+    return APART

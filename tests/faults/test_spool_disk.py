@@ -16,6 +16,7 @@ import pytest
 
 from s3mount.core.exits import Exit
 from tests.faults.conftest import KIB, MIB, Faulty, MakeFaulty, errno_of, write
+from tests.support.apart import APART
 from tests.support.bucket import Bucket
 from tests.support.counting_proxy import CountingProxy, Hold
 from tests.support.fault_actions import ACCESS_DENIED
@@ -282,7 +283,7 @@ def test_a_second_mount_on_the_same_spool_is_refused_by_name(
                 hold.wait_held()
                 environment = {**os.environ, **minio.environment(), "XDG_STATE_HOME": str(tmp_path / "state")}
                 hidden = 'mount -t tmpfs -o mode=700 none /run/s3mount && exec "$@"'
-                apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c", hidden, "sh"]
+                apart = [*APART, "sh", "-c", hidden, "sh"]
                 second = subprocess.run(
                     [*apart, *first.command()], env=environment, capture_output=True, text=True, timeout=50
                 )

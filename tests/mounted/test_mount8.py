@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServerPool
+from tests.support.apart import LET_GO
 from tests.support.bucket import Bucket
 from tests.support.servers import Server
 
@@ -28,8 +29,12 @@ ISOLATED = [
     "--kill-child",
     "--mount-proc",
 ]
-PRELUDE = """
+PRELUDE = (
+    """
 set -eu
+"""
+    + LET_GO
+    + """
 mount -t tmpfs none /run
 cp -a /usr/sbin sbin
 "$PYTHON" -m s3mount install --root "$PWD/root" > installed 2>&1
@@ -44,6 +49,7 @@ sources() { findmnt -rn -o SOURCE -M "$MNT" || true; }
 code() { "$@"; echo "= $?"; }
 set +e
 """
+)
 
 
 class Machine:
