@@ -49,7 +49,13 @@ class PackagedMachine(Booting):
         ]
         (etc / "unit.toml").write_text("\n".join(lines) + "\n")
         self._line = f"{bucket}/line /srv/line s3mount endpoint_url={server.endpoint_url}"
-        self.write_fstab("nofail,write_back=1h,x-systemd.mount-timeout=10min")
+        keys_of_the_unit = "credentials_file=/etc/s3mount/unit.credentials"
+        self.write_fstab(f"nofail,{keys_of_the_unit},write_back=1h,x-systemd.mount-timeout=10min")
+        aws = self.tree / "root/.aws"
+        aws.mkdir(mode=0o700)
+        (aws / "credentials").touch(mode=0o600)
+        (aws / "credentials").write_text(f"[work]\n{keys}")
+        (aws / "config").write_text("[profile work]\nregion = us-east-1\n")
         for name in ("line", "unit"):
             (self.tree / "srv" / name).mkdir()
         (self.tree / "etc/systemd/system/session.service").write_text(SESSION_UNIT)
@@ -57,7 +63,7 @@ class PackagedMachine(Booting):
 
     def write_fstab(self, options: str) -> None:
         """Let the line have *options*, beside those that it always has."""
-        always = "_netdev,allow_other,credentials_file=/etc/s3mount/unit.credentials"
+        always = "_netdev,allow_other"
         (self.tree / "etc/fstab").write_text(f"{self._line},{always},{options} 0 0\n")
 
     def inside(self, *command: str) -> None:
@@ -122,7 +128,8 @@ def test_it_boots_while_the_server_is_down_and_both_are_there_when_it_is(
 ) -> None:
     """A line with x-systemd.automount is tried at each access, the unit every few seconds.
 
-    An access meanwhile fails, and does not hang.
+    An access meanwhile fails, and does not hang. The line's keys are in root's ~/.aws, which the mount's
+    process cannot read itself.
     """
     if "/dev/autofs" not in DEVICES:
         pytest.skip("this kernel has no autofs")
@@ -132,7 +139,7 @@ def test_it_boots_while_the_server_is_down_and_both_are_there_when_it_is(
         for place in ("line", "unit"):
             bucket.put(f"{place}/sea.txt", b"waves")
         machine = PackagedMachine(tmp_path / "machine", package, killable, name)
-        machine.write_fstab("nofail,x-systemd.automount")
+        machine.write_fstab("nofail,x-systemd.automount,profile=work")
         killable.kill()
         session = """
             sh -c 'until systemctl is-active -q multi-user.target; do sleep 0.2; done'
