@@ -509,7 +509,8 @@ async def _drain(config: MountConfig, fs: FileSystem, observer: Observer) -> int
 def _note_bucket(spool_dir: SpoolDir, config: MountConfig, endpoint_url: str) -> None:
     """Let ``s3mount spool push`` find the bucket without a mount."""
     options = {option.field: getattr(config, option.field) for option in OPTIONS if option.group == STORE}
-    options |= {"cache_dir": config.cache_dir, "probe": config.probe}
+    # Of the same size, or parts that the server has would be sent again.
+    options |= {"cache_dir": config.cache_dir, "probe": config.probe, "part_size": config.part_size}
     try:
         remember_bucket(
             spool_dir.journal, SpoolBucket(config.source, endpoint_url, config.mountpoint, options)

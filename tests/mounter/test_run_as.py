@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,7 +176,16 @@ def test_a_wrong_bucket_fails_before_anything_is_mounted(
 
 def test_a_user_that_is_not_there_is_named(tmp_path: Path) -> None:
     """--run-as takes users of this machine."""
-    command = ["s3mount", "mount", "some-bucket", str(tmp_path), "--run-as", "nobody-of-that-name"]
+    command = [
+        sys.executable,
+        "-m",
+        "s3mount",
+        "mount",
+        "some-bucket",
+        str(tmp_path),
+        "--run-as",
+        "nobody-of-that-name",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stderr == (
@@ -193,10 +203,10 @@ def test_root_works_in_its_spool_and_leaves_it_to_it(
         (mount.path / "sea.txt").write_text("waves")
         mount.ends_with = 30
         mount.stop()
-        said = ["s3mount", "spool", "list", "--spool-dir", str(mount.spool)]
+        said = [sys.executable, "-m", "s3mount", "spool", "list", "--spool-dir", str(mount.spool)]
         listed = subprocess.run(said, env=environment, capture_output=True, text=True, timeout=60)
         assert "sea.txt" in listed.stdout, listed.stderr
-        push = ["s3mount", "spool", "push", "--all", "--spool-dir", str(mount.spool)]
+        push = [sys.executable, "-m", "s3mount", "spool", "push", "--all", "--spool-dir", str(mount.spool)]
         pushed = subprocess.run(push, env=environment, capture_output=True, text=True, timeout=60)
         assert pushed.returncode == 0, pushed.stderr
         assert minio.client().get_object(Bucket=mount.bucket, Key="sea.txt")["Body"].read() == b"waves"
