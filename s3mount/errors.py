@@ -273,6 +273,11 @@ class StartupError(Exception):
         self.advice = advice
         self.exit_code = exit_code
 
+    @property
+    def fields(self) -> list[str | int]:
+        """What it is made of, to be raised again by another process that is told of it."""
+        return [self.thing, self.cause, self.advice, int(self.exit_code)]
+
 
 def answer_behind(error: BaseException) -> ServerAnswer | None:
     """Return what the server said that led to *error*, None where it said nothing."""

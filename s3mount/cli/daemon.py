@@ -178,7 +178,7 @@ def _run(config: MountConfig, log_file: str, write_end: int, source: ConfigSourc
         return serve_mount(config, log_file=log_file, on_ready=ready, source=source)
     except StartupError as error:
         log.error("%s", error)
-        tell({"failed": [error.thing, error.cause, error.advice, error.exit_code]})
+        tell({"failed": error.fields})
         return error.exit_code
     except Exception as error:
         log.exception("the mount ended unexpectedly")

@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FUSE_TYPE = "fuse.s3mount"
+from s3mount.mounter.base import FUSE_TYPE as FUSE_TYPE
+
 AUTOFS_TYPE = "autofs"
 """What x-systemd.automount puts at a mountpoint until something is mounted over it."""
 _ESCAPE = re.compile(rb"\\([0-7]{3})")

@@ -72,8 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = _config(wanted, user)
         check_mountpoint(config)
     except StartupError as error:
-        failed = [error.thing, error.cause, error.advice, int(error.exit_code)]
-        connection.send(json.dumps({"id": request.get("id"), "failed": failed}).encode())
+        connection.send(json.dumps({"id": request.get("id"), "failed": error.fields}).encode())
         raise
     connection.send(json.dumps({"id": request.get("id"), "is": None}).encode())
     Server(connection, KernelMount(plan_of(config, worker_for(config.run_as)))).run()

@@ -158,20 +158,28 @@ def give(top: Path, below: str, worker: Worker) -> None:
             directory = inner
         if os.fstat(directory).st_uid != 0:
             return
-        for name in os.listdir(directory):
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
-                os.chown(name, worker.uid, worker.gid, dir_fd=directory, follow_symlinks=False)
+        give_files(directory, worker.uid, worker.gid)
         os.fchown(directory, worker.uid, worker.gid)
     finally:
         os.close(directory)
 
 
+def give_files(directory: int, uid: int, gid: int) -> None:
+    """Let *uid* own the files of root's in the open *directory*. Raises: OSError."""
+    for name in os.listdir(directory):
+        if _may_be_given(os.stat(name, dir_fd=directory, follow_symlinks=False)):
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+
+
+def _may_be_given(found: os.stat_result) -> bool:
+    """Whether it is a file of root's with one name: one with two may have been put there to be given away."""
+    return stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1
+
+
 def _give_file(path: str, worker: Worker) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
+        if _may_be_given(os.fstat(descriptor)):
             os.fchown(descriptor, worker.uid, worker.gid)
     finally:
         os.close(descriptor)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from s3mount.cli.privileges import give_files
 from s3mount.cli.spool_places import Found, Place, place_of, printable
 from s3mount.config.units import format_size_short
 from s3mount.core.exits import Exit
@@ -114,12 +114,7 @@ def _give_back(path: str, owner: int) -> None:
         return
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        group = os.fstat(directory).st_gid
-        for name in os.listdir(directory):
-            # What has two names may be root's own file, put there to be given away.
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
-                os.chown(name, owner, group, dir_fd=directory, follow_symlinks=False)
+        give_files(directory, owner, os.fstat(directory).st_gid)
     finally:
         os.close(directory)
 

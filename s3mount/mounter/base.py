@@ -10,7 +10,8 @@ from typing import Final, Protocol
 MS_RDONLY: Final = 1
 _FLAGS: Final = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048}
 
-FS_TYPE: Final = "fuse.s3mount"
+FUSE_TYPE: Final = "fuse.s3mount"
+"""Of the mount table."""
 
 
 class Mounter(Protocol):
@@ -22,11 +23,8 @@ class Mounter(Protocol):
         Raises: StartupError.
         """
 
-    def tune(self) -> str | None:
-        """Widen the kernel's queues, once it has got its first answer; see ``tuning``.
-
-        Returns the mount's ``major:minor``, None where that is not to be seen.
-        """
+    def tune(self) -> None:
+        """Widen the kernel's queues, once it has got its first answer; see ``tuning``."""
 
     def unmount(self) -> None:
         """Unmount if it is still mounted, also from under those who have files open there."""

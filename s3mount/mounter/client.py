@@ -44,10 +44,9 @@ class Helper:
         os.set_inheritable(descriptors[0], False)
         return f"/dev/fd/{descriptors[0]}"
 
-    def tune(self) -> str | None:
+    def tune(self) -> None:
         """As ``Mounter``."""
-        found = self._try("tune", None)
-        return found if isinstance(found, str) else None
+        self._try("tune", None)
 
     def unmount(self) -> None:
         """As ``Mounter``."""

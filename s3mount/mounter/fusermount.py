@@ -18,10 +18,9 @@ class Fusermount:
         """As ``Mounter``."""
         return self._mountpoint
 
-    def tune(self) -> str | None:
+    def tune(self) -> None:
         """As ``Mounter``: not permitted where this user is not root, so the kernel's defaults stay."""
         self._device = tuning.tune(self._mountpoint)
-        return self._device
 
     def unmount(self) -> None:
         """As ``Mounter``: libfuse does it when the session is closed."""

@@ -9,7 +9,7 @@ from s3mount.core.exits import Exit
 from s3mount.errors import StartupError
 from s3mount.mounter import openers, system_calls, tuning
 from s3mount.mounter.asking import Asker
-from s3mount.mounter.base import FS_TYPE, MountPlan
+from s3mount.mounter.base import FUSE_TYPE, MountPlan
 from s3mount.mounter.mountpoint import open_mountpoint
 
 
@@ -38,7 +38,7 @@ class KernelMount:
             device = _open_device()
             try:
                 data = plan.data(device, os.fstat(directory).st_mode)
-                system_calls.mount(plan.source, f"/proc/self/fd/{directory}", FS_TYPE, plan.flags, data)
+                system_calls.mount(plan.source, f"/proc/self/fd/{directory}", FUSE_TYPE, plan.flags, data)
             except OSError as exc:
                 os.close(device)
                 raise StartupError(
@@ -52,9 +52,9 @@ class KernelMount:
         self._device = tuning.device_of(plan.mountpoint)
         return device
 
-    def tune(self) -> str | None:
+    def tune(self) -> None:
         """As ``Mounter``."""
-        return tuning.tune(self._plan.mountpoint)
+        tuning.tune(self._plan.mountpoint)
 
     def unmount(self) -> None:
         """As ``Mounter``. What somebody else has mounted there since is left alone."""

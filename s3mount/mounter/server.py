@@ -73,7 +73,7 @@ class Server:
                 answer = self._do(name, request)
             said: dict[str, Any] = {"is": answer}
         except StartupError as error:
-            said = {"failed": [error.thing, error.cause, error.advice, int(error.exit_code)]}
+            said = {"failed": error.fields}
         except Exception as error:  # whatever the other process sends, the mount is not left behind
             said = {"failed": ["mount helper", f"{type(error).__name__}", "see its log", int(Exit.FAILURE)]}
             log.exception("the mount helper could not do what it was asked: %r", packet[:80])
